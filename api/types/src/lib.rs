@@ -1,0 +1,20 @@
+//! The object model that everything above the store shares: names of resources, requests and their answers, errors,
+//! encoded objects.
+//!
+//! Knows Kubernetes' conventions and no particular component. Performs no I/O and reads no clock.
+
+pub mod error;
+pub mod field;
+pub mod name;
+pub mod object;
+pub mod request;
+pub mod user;
+
+pub use error::{ApiError, Reason, Status, StatusCause, StatusDetails};
+pub use name::{GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
+pub use object::Object;
+pub use request::{
+    Body, ListOptions, ObjectList, PatchType, Propagation, ResourceRequest, ResourceResponse, Verb, WatchEvent,
+    WatchEventType, WriteOptions,
+};
+pub use user::UserInfo;

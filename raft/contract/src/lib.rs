@@ -1,0 +1,20 @@
+//! What consensus, storage and the store agree on: commands, outcomes, events, and the traits between them.
+//!
+//! Types only. Nothing here opens a file, starts a thread or reads a clock. `raft/driver` and `storage` both import this
+//! crate and never each other; `api/store` brings the two together.
+
+pub mod command;
+pub mod event;
+pub mod read;
+
+pub use command::{Command, CommandBody, Compact, Compare, Expire, Expiry, Op, OpKind, Outcome, Txn};
+pub use event::{AppliedBatch, ApplySink, Event, EventKind};
+pub use read::{KeyRange, KeyValue, RangePage, ReadError, StateReader};
+
+/// Position of an entry in the Raft log. The first entry has index 1.
+pub type Index = u64;
+/// A Raft term.
+pub type Term = u64;
+/// One position in the store's single sequence of changes. The empty store is at revision 1; the first change is 2, as
+/// clients of Kubernetes treat revision 0 as "unset" and etcd starts at 1.
+pub type Revision = u64;
