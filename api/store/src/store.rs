@@ -1,0 +1,118 @@
+//! Transactions and linearizable points in time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use navarch_raft_contract::{Command, CommandBody, Index, Outcome, Revision, StateReader, Txn};
+use tokio::time::Instant;
+
+use crate::consensus::{Consensus, ConsensusError};
+use crate::error::StoreError;
+use crate::progress::Progress;
+
+/// How long to wait before asking for a read index again while there is no leader.
+const READ_INDEX_RETRY: Duration = Duration::from_millis(10);
+
+/// The revisions that a transaction took, one for each operation that changed something, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The first.
+    pub first: Revision,
+    /// The last; smaller than `first` if nothing changed.
+    pub last: Revision,
+}
+
+/// The door. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    consensus: Arc<dyn Consensus>,
+    progress: Arc<Progress>,
+    reader: Arc<dyn StateReader>,
+}
+
+impl Store {
+    /// Puts the parts together. `progress` must already be among the applier's sinks.
+    pub fn new(consensus: Arc<dyn Consensus>, progress: Arc<Progress>, reader: Arc<dyn StateReader>) -> Self {
+        Self { consensus, progress, reader }
+    }
+
+    /// The revision applied here.
+    pub fn revision(&self) -> Revision {
+        self.progress.now().revision
+    }
+
+    /// Reads of the state and its history.
+    pub fn reader(&self) -> &Arc<dyn StateReader> {
+        &self.reader
+    }
+
+    /// The term in which this member leads, if it does.
+    pub fn leading_term(&self) -> Option<u64> {
+        self.consensus.leading_term()
+    }
+
+    /// Returns when everything acknowledged before the call is applied here, with the revision then.
+    ///
+    /// # Errors
+    /// [`StoreError::Timeout`] if no leader confirms in time.
+    pub async fn barrier(&self, deadline: Instant) -> Result<Revision, StoreError> {
+        let index = self.read_index(deadline).await?;
+        Ok(self.progress.until(deadline, |applied| applied.index >= index).await?.revision)
+    }
+
+    async fn read_index(&self, deadline: Instant) -> Result<Index, StoreError> {
+        loop {
+            match tokio::time::timeout_at(deadline, self.consensus.read_index()).await {
+                Ok(Ok(index)) => return Ok(index),
+                Ok(Err(ConsensusError::Stopped)) => return Err(StoreError::Stopped),
+                Ok(Err(ConsensusError::Busy)) => return Err(StoreError::Busy),
+                Ok(Err(_)) if Instant::now() + READ_INDEX_RETRY < deadline => {
+                    tokio::time::sleep(READ_INDEX_RETRY).await;
+                }
+                Ok(Err(_)) | Err(_) => return Err(StoreError::Timeout),
+            }
+        }
+    }
+
+    /// Returns when `revision` is applied here.
+    ///
+    /// # Errors
+    /// [`StoreError::Timeout`] if it is not in time.
+    pub async fn wait_for(&self, revision: Revision, deadline: Instant) -> Result<(), StoreError> {
+        self.progress.until(deadline, |applied| applied.revision >= revision).await.map(drop)
+    }
+
+    /// Carries out a transaction.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; after [`StoreError::Unknown`] it may still be carried out.
+    pub async fn commit(
+        &self,
+        txn: Txn,
+        fence_term: Option<u64>,
+        deadline: Instant,
+    ) -> Result<Committed, StoreError> {
+        let body = CommandBody::Txn(txn);
+        match self.propose(body, fence_term.unwrap_or_default(), deadline).await? {
+            Outcome::Done { first, last, .. } => Ok(Committed { first, last }),
+            Outcome::Conflict { compare, actual, .. } => Err(StoreError::Conflict { compare, actual }),
+            Outcome::Fenced { term } => Err(StoreError::Fenced { term }),
+        }
+    }
+
+    pub(crate) async fn propose(
+        &self,
+        body: CommandBody,
+        fence_term: u64,
+        deadline: Instant,
+    ) -> Result<Outcome, StoreError> {
+        let command = Command { fence_term, body: Some(body) };
+        match tokio::time::timeout_at(deadline, self.consensus.propose(command)).await {
+            Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Err(ConsensusError::NoLeader)) => Err(StoreError::NoLeader),
+            Ok(Err(ConsensusError::Busy)) => Err(StoreError::Busy),
+            Ok(Err(ConsensusError::Stopped)) => Err(StoreError::Stopped),
+            Ok(Err(ConsensusError::Unknown)) | Err(_) => Err(StoreError::Unknown),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The node agent.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// How this machine takes part as a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentSettings {
+    /// The node's name; unset: the machine's host name, in lower case.
+    pub node_name: Option<String>,
+    /// The node's address; unset: the machine's own.
+    pub node_ip: Option<IpAddr>,
+    /// Labels to register with.
+    pub labels: BTreeMap<String, String>,
+    /// The port of the agent's own API.
+    pub port: u16,
+    /// A CRI v1 socket; unset: a containerd of the agent's own, kept in the data folder.
+    pub container_runtime_endpoint: Option<String>,
+    /// Image archives here are imported at start and when they appear; unset: `images` in the data folder.
+    pub images_dir: Option<PathBuf>,
+    /// Pods that the node takes.
+    pub pods_max: u32,
+    /// Where CNI plugins are installed.
+    pub cni_bin_dir: PathBuf,
+    /// Whether the built-in pod network, Services and DNS run; switch off to bring your own.
+    pub network: bool,
+}
+
+impl Default for AgentSettings {
+    fn default() -> Self {
+        Self {
+            node_name: None,
+            node_ip: None,
+            labels: BTreeMap::new(),
+            port: 10_250,
+            container_runtime_endpoint: None,
+            images_dir: None,
+            pods_max: 110,
+            cni_bin_dir: PathBuf::from("/usr/lib/cni"),
+            network: true,
+        }
+    }
+}
+
+impl AgentSettings {
+    pub(crate) fn validate(&self, findings: &mut Vec<String>) {
+        if self.port == 0 {
+            findings.push("agent.port: 0: must be between 1 and 65535".to_owned());
+        }
+        if self.pods_max == 0 {
+            findings.push("agent.pods_max: 0: must be at least 1".to_owned());
+        }
+        if let Some(endpoint) = &self.container_runtime_endpoint
+            && !endpoint.starts_with("unix:///")
+        {
+            findings.push(format!(
+                "agent.container_runtime_endpoint: {endpoint:?}: must be a socket, like unix:///run/containerd/containerd.sock"
+            ));
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The control-plane member.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde::{Deserialize, Serialize};
+
+/// Where the API is served, and the store's limits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerSettings {
+    /// The address to listen on.
+    pub bind_address: IpAddr,
+    /// The port to listen on.
+    pub port: u16,
+    /// The address that clients and pods are told; unset: the machine's own.
+    pub advertise_address: Option<IpAddr>,
+    /// Further names and addresses for the serving certificate.
+    pub extra_sans: Vec<String>,
+    /// The first node port that may be allocated.
+    pub node_port_min: u16,
+    /// The last node port that may be allocated.
+    pub node_port_max: u16,
+    /// Requests at once, watches apart; more are answered with 429.
+    pub requests_in_flight_max: usize,
+    /// The store.
+    pub store: StoreSettings,
+}
+
+/// The store's limits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreSettings {
+    /// RocksDB's block caches and memtables together, MiB.
+    pub memory_mib: usize,
+    /// How long history is kept for watches and reads at a revision, minutes.
+    pub retention_minutes: u64,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self { memory_mib: 16, retention_minutes: 60 }
+    }
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            port: 6443,
+            advertise_address: None,
+            extra_sans: Vec::new(),
+            node_port_min: 30_000,
+            node_port_max: 32_767,
+            requests_in_flight_max: 600,
+            store: StoreSettings::default(),
+        }
+    }
+}
+
+impl ServerSettings {
+    pub(crate) fn validate(&self, findings: &mut Vec<String>) {
+        if self.port == 0 {
+            findings.push("server.port: 0: must be between 1 and 65535".to_owned());
+        }
+        if self.node_port_min == 0 || self.node_port_min > self.node_port_max {
+            findings.push(format!(
+                "server.node_port_min: {}: must be at least 1 and at most node_port_max ({})",
+                self.node_port_min, self.node_port_max
+            ));
+        }
+        if (self.node_port_min..=self.node_port_max).contains(&self.port) {
+            findings.push(format!("server.port: {}: lies in the range of node ports", self.port));
+        }
+        if self.requests_in_flight_max == 0 {
+            findings.push("server.requests_in_flight_max: 0: must be at least 1".to_owned());
+        }
+        if self.store.memory_mib < 4 {
+            findings.push(format!("server.store.memory_mib: {}: must be at least 4", self.store.memory_mib));
+        }
+        if self.store.retention_minutes == 0 {
+            findings.push("server.store.retention_minutes: 0: must be at least 1".to_owned());
+        }
+    }
+}
