@@ -68,9 +68,10 @@ impl ClusterSettings {
             ));
         }
         let domain_ok = !self.domain.is_empty()
-            && self.domain.split('.').all(|l| {
-                !l.is_empty() && l.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            });
+            && self
+                .domain
+                .split('.')
+                .all(|l| !l.is_empty() && l.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
         if !domain_ok {
             findings.push(format!("cluster.domain: {:?}: must be a lower-case DNS name", self.domain));
         }
@@ -90,7 +91,8 @@ mod tests {
 
     #[test]
     fn overlapping_ranges_are_refused() {
-        let cluster = ClusterSettings { pod_cidr: "10.96.8.0/22".parse().ok().unwrap_or_default(), ..Default::default() };
+        let cluster =
+            ClusterSettings { pod_cidr: "10.96.8.0/22".parse().ok().unwrap_or_default(), ..Default::default() };
         let mut findings = Vec::new();
         cluster.validate(&mut findings);
         assert_eq!(findings, ["cluster.pod_cidr: 10.96.8.0/22 overlaps cluster.service_cidr 10.96.0.0/16"]);

@@ -40,35 +40,43 @@ pub fn load(
 ) -> Result<Settings, SettingsError> {
     let mut builder = Config::builder();
     if let Some(path) = file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| SettingsError::File { path: path.to_owned(), source })?;
-        let format = match path.extension().and_then(|e| e.to_str()) {
-            Some("toml") => FileFormat::Toml,
-            Some("yaml" | "yml") => FileFormat::Yaml,
-            Some("json") => FileFormat::Json,
-            _ => return Err(SettingsError::Format(path.to_owned())),
-        };
-        // Parsed with its path as origin, so that a refusal names the file.
-        let parsed = Config::builder().add_source(File::from_str(&text, format)).build()?;
-        let origin = path.display().to_string();
-        for (key, value) in parsed.cache.into_table()? {
-            builder = builder.set_override(key, with_origin(value, &origin))?;
-        }
+        builder = builder.add_source(file_layer(path)?);
     }
-    for (name, value) in environment {
-        if let Some(key) = setting_of(&name) {
-            let value = Value::new(Some(&format!("environment variable {name}")), value);
-            builder = builder.set_override(key, value)?;
-        }
-    }
-    for (key, value) in flags {
-        builder = builder.set_override(key, Value::new(Some(&"command line".to_owned()), value.clone()))?;
-    }
+    let variables = environment.into_iter().filter_map(|(name, value)| {
+        setting_of(&name).map(|key| (key, Value::new(Some(&format!("environment variable {name}")), value)))
+    });
+    builder = builder.add_source(layer(variables)?);
+    let flags =
+        flags.iter().map(|(key, value)| (key.clone(), Value::new(Some(&"command line".to_owned()), value.clone())));
+    builder = builder.add_source(layer(flags)?);
     let settings: Settings = builder.build()?.try_deserialize()?;
     match settings.validate() {
         findings if findings.is_empty() => Ok(settings),
         findings => Err(SettingsError::Invalid(findings)),
     }
+}
+
+fn layer(values: impl Iterator<Item = (String, Value)>) -> Result<Config, config::ConfigError> {
+    let mut builder = Config::builder();
+    for (key, value) in values {
+        builder = builder.set_override(key, value)?;
+    }
+    builder.build()
+}
+
+/// A file's values, each with the file as its origin, so that a refusal names it.
+fn file_layer(path: &Path) -> Result<Config, SettingsError> {
+    let text = std::fs::read_to_string(path).map_err(|source| SettingsError::File { path: path.to_owned(), source })?;
+    let format = match path.extension().and_then(|e| e.to_str()) {
+        Some("toml") => FileFormat::Toml,
+        Some("yaml" | "yml") => FileFormat::Yaml,
+        Some("json") => FileFormat::Json,
+        _ => return Err(SettingsError::Format(path.to_owned())),
+    };
+    let parsed = Config::builder().add_source(File::from_str(&text, format)).build()?;
+    let origin = path.display().to_string();
+    let values = parsed.cache.into_table()?;
+    Ok(layer(values.into_iter().map(|(key, value)| (key, with_origin(value, &origin))))?)
 }
 
 /// The dotted key that an environment variable sets.
