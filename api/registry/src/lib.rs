@@ -2,6 +2,7 @@
 //!
 //! `strategy` is the seam: generic code calls it, `kinds` implements it.
 
+pub mod kinds;
 pub mod strategy;
 
 pub use strategy::{Column, Context, SelectableField, Strategy};

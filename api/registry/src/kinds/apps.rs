@@ -1,0 +1,3 @@
+//! The workload kinds: what keeps pods running.
+
+pub(crate) mod defaults;
