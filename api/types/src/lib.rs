@@ -7,12 +7,16 @@ pub mod error;
 pub mod field;
 pub mod name;
 pub mod object;
+pub mod quantity;
 pub mod request;
+pub mod selector;
 pub mod user;
+pub mod validate;
 
 pub use error::{ApiError, Reason, Status, StatusCause, StatusDetails};
 pub use name::{GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
 pub use object::Object;
+pub use quantity::Quantity;
 pub use request::{
     Body, ListOptions, ObjectList, PatchType, Propagation, ResourceRequest, ResourceResponse, Verb, WatchEvent,
     WatchEventType, WriteOptions,
