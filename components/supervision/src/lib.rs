@@ -8,6 +8,9 @@
 //!
 //! A child's future is owned by its launcher: a panic is caught where the future is polled, so that it is seen, named and
 //! never takes a neighbour with it. Nothing here knows what the children do.
+//!
+//! A trap of actix: a handler that returns `ResponseFuture` has it run as a detached task, which outlives the actor and
+//! whose panic only the caller sees. Return `ResponseActFuture`, or spawn on the actor's context.
 
 mod actor;
 pub mod fault;

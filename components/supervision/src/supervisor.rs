@@ -252,7 +252,7 @@ impl Supervisor {
                 }),
             };
             match failure {
-                None => self.children[index].cell.set(NodeState::Running),
+                None => self.children[index].cell.started(),
                 Some(exit) => return self.on_end(index, exit).await,
             }
             index += 1;
@@ -359,7 +359,7 @@ impl Supervisor {
                 let index = self.adopt(spec);
                 // Not waited for: a child that starts slowly must not keep its siblings from being looked after.
                 drop(self.launch(index));
-                self.children[index].cell.set(NodeState::Running);
+                self.children[index].cell.started();
                 let _ = reply.send(Ok(()));
             }
             Command::Remove(name, reply) => self.remove(&name, reply),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture, Running};
+use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseActFuture, Running};
 use parking_lot::Mutex;
 
 use super::*;
@@ -76,9 +76,9 @@ impl Handler<PanicLater> for Probe {
     }
 }
 impl Handler<Never> for Probe {
-    type Result = ResponseFuture<()>;
+    type Result = ResponseActFuture<Self, ()>;
     fn handle(&mut self, _: Never, _: &mut Self::Context) -> Self::Result {
-        Box::pin(std::future::pending())
+        Box::pin(actix::fut::wrap_future(std::future::pending()))
     }
 }
 

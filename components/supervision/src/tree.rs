@@ -99,6 +99,15 @@ impl Cell {
         }
     }
 
+    /// The child is ready. It may have said more about itself by now: a gate that waits keeps that.
+    pub fn started(&self) {
+        let mut life = self.life.lock();
+        if life.state == NodeState::Starting {
+            life.state = NodeState::Running;
+            life.since = Instant::now();
+        }
+    }
+
     pub fn ran_for(&self, now: Instant) -> Duration {
         let life = self.life.lock();
         if life.state == NodeState::Running { now.saturating_duration_since(life.since) } else { Duration::ZERO }
