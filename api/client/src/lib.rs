@@ -4,6 +4,7 @@
 //! Imports the object model only. The binary supplies the in-process transport; the HTTP transport is here.
 
 pub mod client;
+pub mod testing;
 pub mod transport;
 
 pub use client::{Api, Client};
