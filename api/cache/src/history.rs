@@ -24,11 +24,7 @@ pub(crate) async fn read(
     }
 }
 
-fn read_blocking(
-    cache: &ResourceCache,
-    scope: &Scope,
-    after: u64,
-) -> Result<(Vec<Arc<CacheEvent>>, u64), WatchError> {
+fn read_blocking(cache: &ResourceCache, scope: &Scope, after: u64) -> Result<(Vec<Arc<CacheEvent>>, u64), WatchError> {
     let reader = &cache.caches.reader;
     let mut prefix = cache.prefix.to_vec();
     if let Some(namespace) = scope.namespace.as_ref().filter(|_| cache.namespaced()) {

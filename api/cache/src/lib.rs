@@ -7,6 +7,8 @@ pub mod caches;
 pub mod event;
 mod history;
 pub mod resource;
+#[cfg(test)]
+mod tests;
 pub mod watcher;
 mod window;
 

@@ -158,7 +158,8 @@ impl ResourceCache {
     pub(crate) fn apply(&self, events: &[Event], batch_revision: u64) {
         let mut guard = self.inner.write();
         let inner = &mut *guard;
-        for event in events.iter().filter(|event| event.revision > inner.changed) {
+        let loaded = inner.changed;
+        for event in events.iter().filter(|event| event.revision > loaded) {
             let change = self.change(&mut inner.view, event);
             inner.changed = event.revision;
             inner.wakes.wake(&change, self.field.as_ref());
@@ -170,8 +171,7 @@ impl ResourceCache {
     fn change(&self, view: &mut BTreeMap<Arc<str>, Arc<Object>>, event: &Event) -> CacheEvent {
         let (key, object) = self.decode(&event.key, &event.value, event.revision);
         let deleted = event.kind == EventKind::Delete;
-        let previous =
-            if deleted { view.remove(&key) } else { view.insert(Arc::clone(&key), Arc::clone(&object)) };
+        let previous = if deleted { view.remove(&key) } else { view.insert(Arc::clone(&key), Arc::clone(&object)) };
         CacheEvent { revision: event.revision, key, object, previous, deleted }
     }
 

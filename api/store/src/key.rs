@@ -22,8 +22,7 @@ pub fn namespace_prefix(resource: &GroupResource, namespace: &str) -> String {
 
 /// The key of an object; `namespace` is empty for cluster-scoped resources.
 pub fn object_key(resource: &GroupResource, namespace: &str, name: &str) -> Bytes {
-    let prefix =
-        if namespace.is_empty() { resource_prefix(resource) } else { namespace_prefix(resource, namespace) };
+    let prefix = if namespace.is_empty() { resource_prefix(resource) } else { namespace_prefix(resource, namespace) };
     Bytes::from(prefix + name)
 }
 

@@ -86,12 +86,7 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`]; after [`StoreError::Unknown`] it may still be carried out.
-    pub async fn commit(
-        &self,
-        txn: Txn,
-        fence_term: Option<u64>,
-        deadline: Instant,
-    ) -> Result<Committed, StoreError> {
+    pub async fn commit(&self, txn: Txn, fence_term: Option<u64>, deadline: Instant) -> Result<Committed, StoreError> {
         let body = CommandBody::Txn(txn);
         match self.propose(body, fence_term.unwrap_or_default(), deadline).await? {
             Outcome::Done { first, last, .. } => Ok(Committed { first, last }),
