@@ -23,7 +23,7 @@ impl std::fmt::Debug for Authorizer {
 }
 
 impl Authorizer {
-    /// Over the objects of a view. RBAC's index is built at once; keep it current by [`Rbac::rebuild`].
+    /// Over the objects of a view.
     pub fn new(view: Arc<dyn ObjectView>) -> Self {
         Self { rbac: Arc::new(Rbac::new(Arc::clone(&view))), node: NodeAuthorizer::new(view) }
     }

@@ -1,11 +1,12 @@
-//! Role-based access control: roles and bindings from the store, kept as an index that is built anew and swapped when one
-//! of them changes. Deciding takes a few look-ups by subject and allocates only for the reason it gives.
+//! Role-based access control: roles and bindings from the store, kept as an index that is built anew and swapped at the
+//! first question after one of them has changed: a binding that was written counts for every request after it. Deciding takes a few look-ups by subject and allocates only for the reason it gives.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use navarch_types::UserInfo;
+use parking_lot::Mutex;
 
 use crate::attributes::Attributes;
 use crate::view::{CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ObjectView, ROLE_BINDINGS, ROLES, Viewed};
@@ -18,8 +19,8 @@ pub mod rule;
 
 use index::Index;
 
-/// The resources whose change calls for [`Rbac::rebuild`].
-pub static SOURCES: [&Viewed; 4] = [&ROLES, &CLUSTER_ROLES, &ROLE_BINDINGS, &CLUSTER_ROLE_BINDINGS];
+/// The resources that the index is made from.
+static SOURCES: [&Viewed; 4] = [&ROLES, &CLUSTER_ROLES, &ROLE_BINDINGS, &CLUSTER_ROLE_BINDINGS];
 
 /// The group of RBAC's resources.
 pub const GROUP: &str = "rbac.authorization.k8s.io";
@@ -28,6 +29,8 @@ pub const GROUP: &str = "rbac.authorization.k8s.io";
 pub struct Rbac {
     view: Arc<dyn ObjectView>,
     index: ArcSwap<Index>,
+    /// One builds, others wait for it instead of building the same.
+    building: Mutex<()>,
 }
 
 impl std::fmt::Debug for Rbac {
@@ -40,12 +43,26 @@ impl Rbac {
     /// Over the objects of a view, with its index built.
     pub fn new(view: Arc<dyn ObjectView>) -> Self {
         let index = ArcSwap::from_pointee(Index::build(&*view));
-        Self { view, index }
+        Self { view, index, building: Mutex::new(()) }
     }
 
-    /// Builds the index anew. To be called after every change of one of the [`SOURCES`]; several changes may share a call.
-    pub fn rebuild(&self) {
-        self.index.store(Arc::new(Index::build(&*self.view)));
+    fn is_current(&self, index: &Index) -> bool {
+        SOURCES.iter().all(|source| self.view.unchanged_since(source, index.revision))
+    }
+
+    fn index(&self) -> Arc<Index> {
+        let index = self.index.load_full();
+        if self.is_current(&index) {
+            return index;
+        }
+        let _one = self.building.lock();
+        let index = self.index.load_full();
+        if self.is_current(&index) {
+            return index;
+        }
+        let index = Arc::new(Index::build(&*self.view));
+        self.index.store(Arc::clone(&index));
+        index
     }
 
     /// Why a request is allowed, or why not, as upstream words both.
@@ -53,7 +70,7 @@ impl Rbac {
     /// # Errors
     /// If it is not allowed. The text is empty when there is nothing to say but that.
     pub fn explain(&self, attributes: &Attributes<'_>) -> Result<String, String> {
-        let index = self.index.load();
+        let index = self.index();
         let mut missing = Vec::new();
         for grant in index.grants(attributes.user, attributes.namespace) {
             match &grant.rules {
@@ -75,7 +92,7 @@ impl Rbac {
 
     /// All rules that hold for a user in a namespace (and in the whole cluster), and what went wrong in finding them.
     pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> (Vec<PolicyRule>, Vec<String>) {
-        let index = self.index.load();
+        let index = self.index();
         let (mut rules, mut errors) = (Vec::new(), Vec::new());
         for grant in index.grants(user, namespace) {
             match &grant.rules {

@@ -3,9 +3,11 @@
 //! Reads only, from memory, and never waits. The watch caches are the implementation that serves; tests bring their own.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use navarch_cache::{Caches, ResourceCache};
 use navarch_types::{GroupResource, Object};
 use parking_lot::RwLock;
 
@@ -39,6 +41,53 @@ pub trait ObjectView: Send + Sync {
 
     /// All objects, or those of one namespace, in order of key and of one moment.
     fn list(&self, resource: &Viewed, namespace: Option<&str>) -> Vec<Arc<Object>>;
+
+    /// Up to where a read begun now sees all changes, at least.
+    fn revision(&self) -> u64;
+
+    /// Whether nothing of a resource has changed after a revision: what was derived from it then still holds.
+    fn unchanged_since(&self, resource: &Viewed, revision: u64) -> bool;
+}
+
+/// The watch caches as a view.
+pub struct CachesView {
+    caches: Arc<Caches>,
+    /// Looked up once each; the caches' own table is keyed by encoded names.
+    resources: RwLock<HashMap<Viewed, Arc<ResourceCache>>>,
+}
+
+impl CachesView {
+    /// Over the caches of this member.
+    pub fn new(caches: Arc<Caches>) -> Self {
+        Self { caches, resources: RwLock::default() }
+    }
+
+    fn cache(&self, resource: &Viewed) -> Arc<ResourceCache> {
+        if let Some(cache) = self.resources.read().get(resource) {
+            return Arc::clone(cache);
+        }
+        let cache = self.caches.resource(&resource.resource, resource.namespaced);
+        self.resources.write().insert(resource.clone(), Arc::clone(&cache));
+        cache
+    }
+}
+
+impl ObjectView for CachesView {
+    fn get(&self, resource: &Viewed, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        self.cache(resource).get(namespace, name)
+    }
+
+    fn list(&self, resource: &Viewed, namespace: Option<&str>) -> Vec<Arc<Object>> {
+        self.cache(resource).list(namespace).1
+    }
+
+    fn revision(&self) -> u64 {
+        self.caches.revision()
+    }
+
+    fn unchanged_since(&self, resource: &Viewed, revision: u64) -> bool {
+        self.cache(resource).unchanged_since(revision)
+    }
 }
 
 /// `pods`.
@@ -83,6 +132,7 @@ type Key = (Viewed, String, String);
 /// A view of objects that are put into it by hand.
 #[derive(Default)]
 pub struct FixedView {
+    revision: AtomicU64,
     objects: RwLock<BTreeMap<Key, Arc<Object>>>,
 }
 
@@ -96,16 +146,26 @@ impl FixedView {
         let text = |field: &str| value["metadata"][field].as_str().unwrap_or_default().to_owned();
         let key = (resource.clone(), text("namespace"), text("name"));
         self.objects.write().insert(key, Arc::new(object));
+        self.revision.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
 
     /// Takes an object out.
     pub fn remove(&self, resource: &Viewed, namespace: &str, name: &str) {
         self.objects.write().remove(&(resource.clone(), namespace.to_owned(), name.to_owned()));
+        self.revision.fetch_add(1, Ordering::AcqRel);
     }
 }
 
 impl ObjectView for FixedView {
+    fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    fn unchanged_since(&self, _resource: &Viewed, revision: u64) -> bool {
+        self.revision() <= revision
+    }
+
     fn get(&self, resource: &Viewed, namespace: &str, name: &str) -> Option<Arc<Object>> {
         self.objects.read().get(&(resource.clone(), namespace.to_owned(), name.to_owned())).cloned()
     }

@@ -64,6 +64,8 @@ impl Subjects {
 /// All bindings.
 #[derive(Default)]
 pub(super) struct Index {
+    /// All changes up to here are in it.
+    pub(super) revision: u64,
     cluster: Subjects,
     namespaces: HashMap<String, Subjects>,
 }
@@ -77,6 +79,8 @@ impl Index {
 
     /// Builds the index. Objects that cannot be read are left out, and said so in the log: they give nothing.
     pub(super) fn build(view: &dyn ObjectView) -> Self {
+        // Before the lists: what changes while they are read makes the index stale, never wrong for long.
+        let revision = view.revision();
         let mut cluster_roles = HashMap::new();
         for object in view.list(&CLUSTER_ROLES, None) {
             if let Some(role) = read::<ClusterRole>(&object) {
@@ -94,7 +98,7 @@ impl Index {
                 roles.insert(key, rules);
             }
         }
-        let mut index = Self::default();
+        let mut index = Self { revision, ..Self::default() };
         for object in view.list(&CLUSTER_ROLE_BINDINGS, None) {
             if let Some(binding) = read::<ClusterRoleBinding>(&object) {
                 // A ClusterRoleBinding can give nothing but a ClusterRole.

@@ -3,7 +3,7 @@
 //! Decides from the request and what is in the view; the caller has authorized it. Nothing is stored.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use navarch_types::field::{FieldError, Path, into_result};
 use navarch_types::{ApiError, GroupVersionKind};
@@ -40,16 +40,17 @@ pub fn issue(
     let missing = || ApiError::not_found(&SERVICE_ACCOUNTS.resource, name);
     let account = view.get(&SERVICE_ACCOUNTS, namespace, name).ok_or_else(missing)?;
     let account = account.metadata().map_err(ApiError::internal)?;
-    validate(&request)?;
+    let spec = request.spec.unwrap_or_default();
+    validate(&spec, name)?;
 
-    let seconds = request.spec.expiration_seconds.unwrap_or(3600);
-    let audiences = if request.spec.audiences.is_empty() { tokens.audiences() } else { &request.spec.audiences };
+    let seconds = spec.expiration_seconds.unwrap_or(3600);
+    let audiences = spec.audiences.as_deref().filter(|a| !a.is_empty()).unwrap_or(tokens.audiences());
     let mut kubernetes = KubernetesClaims {
         namespace: namespace.to_owned(),
         serviceaccount: BoundObject { name: name.to_owned(), uid: account.uid.clone().unwrap_or_default() },
         ..KubernetesClaims::default()
     };
-    if let Some(reference) = &request.spec.bound_object_ref {
+    if let Some(reference) = &spec.bound_object_ref {
         let to = Binding {
             kind: reference.kind.as_deref().unwrap_or_default(),
             api_version: reference.api_version.as_deref().unwrap_or_default(),
@@ -90,11 +91,11 @@ pub fn issue(
     Ok(body)
 }
 
-fn validate(request: &TokenRequest) -> Result<(), ApiError> {
-    let spec = Path::root("spec");
+fn validate(spec: &TokenRequestSpec, name: &str) -> Result<(), ApiError> {
+    let root = Path::root("spec");
     let mut errors = Vec::new();
-    if let Some(seconds) = request.spec.expiration_seconds {
-        let path = spec.child("expirationSeconds");
+    if let Some(seconds) = spec.expiration_seconds {
+        let path = root.child("expirationSeconds");
         if seconds < MIN_EXPIRATION_SECONDS {
             errors.push(FieldError::invalid(&path, seconds, "may not specify a duration less than 10 minutes"));
         }
@@ -102,7 +103,7 @@ fn validate(request: &TokenRequest) -> Result<(), ApiError> {
             errors.push(FieldError::invalid(&path, seconds, "may not specify a duration larger than 2^32 seconds"));
         }
     }
-    into_result(&KIND, request.metadata.name.as_deref().unwrap_or_default(), errors)
+    into_result(&KIND, name, errors)
 }
 
 struct Binding<'a> {
