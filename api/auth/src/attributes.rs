@@ -32,7 +32,13 @@ pub struct Attributes<'a> {
 
 impl<'a> Attributes<'a> {
     /// A request for a resource; set the rest by struct update.
-    pub const fn resource(user: &'a UserInfo, verb: &'a str, group: &'a str, version: &'a str, resource: &'a str) -> Self {
+    pub const fn resource(
+        user: &'a UserInfo,
+        verb: &'a str,
+        group: &'a str,
+        version: &'a str,
+        resource: &'a str,
+    ) -> Self {
         Self {
             user,
             verb,

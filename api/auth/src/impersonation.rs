@@ -89,12 +89,7 @@ impl Impersonation {
         if !groups.iter().any(|g| known.contains(&g.as_str())) {
             groups.push(universal.to_owned());
         }
-        UserInfo {
-            name: user.to_owned(),
-            uid: self.uid.clone().unwrap_or_default(),
-            groups,
-            extra: self.extra.clone(),
-        }
+        UserInfo { name: user.to_owned(), uid: self.uid.clone().unwrap_or_default(), groups, extra: self.extra.clone() }
     }
 }
 

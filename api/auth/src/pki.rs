@@ -133,8 +133,7 @@ impl Pki {
         let ca = files::load_or_make(directory, "ca", || issue::authority(now))?;
         let broken = |why: String| PkiError::Content { path: directory.join("ca.crt"), why };
         let key = KeyPair::from_pem(&ca.key_pem).map_err(|e| broken(e.to_string()))?;
-        let issuer =
-            Issuer::from_ca_cert_pem(&ca.certificate_pem, key).map_err(|e| broken(e.to_string()))?;
+        let issuer = Issuer::from_ca_cert_pem(&ca.certificate_pem, key).map_err(|e| broken(e.to_string()))?;
         let certificate = ca.chain()?.into_iter().next().ok_or_else(|| broken("no certificate".to_owned()))?;
         if issue::seconds_left(&certificate, now).is_none_or(|left| left <= 0) {
             return Err(broken("the certificate authority has expired or is no certificate".to_owned()));

@@ -140,8 +140,7 @@ impl Tokens {
         let mut token = encode(serde_json::to_vec(&header))?;
         token.push('.');
         token.push_str(&encode(serde_json::to_vec(claims))?);
-        let signature =
-            self.key.pair.sign(&SystemRandom::new(), token.as_bytes()).map_err(|_| TokenError::Signing)?;
+        let signature = self.key.pair.sign(&SystemRandom::new(), token.as_bytes()).map_err(|_| TokenError::Signing)?;
         token.push('.');
         token.push_str(&URL_SAFE_NO_PAD.encode(signature));
         Ok(token)

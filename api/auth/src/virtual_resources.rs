@@ -51,7 +51,9 @@ pub fn is_virtual(group: &str, resource: &str, subresource: &str) -> bool {
         (group, resource, subresource),
         (
             "authorization.k8s.io",
-            "subjectaccessreviews" | "localsubjectaccessreviews" | "selfsubjectaccessreviews"
+            "subjectaccessreviews"
+                | "localsubjectaccessreviews"
+                | "selfsubjectaccessreviews"
                 | "selfsubjectrulesreviews",
             ""
         ) | ("authentication.k8s.io", "tokenreviews" | "selfsubjectreviews", "")

@@ -55,8 +55,7 @@ fn lives(
     now: Timestamp,
 ) -> Result<(), String> {
     let what = || format!("{} {namespace}/{}", resource.resource, bound.name);
-    let object =
-        view.get(resource, namespace, &bound.name).ok_or_else(|| format!("{} does not exist", what()))?;
+    let object = view.get(resource, namespace, &bound.name).ok_or_else(|| format!("{} does not exist", what()))?;
     let metadata = object.metadata().map_err(|e| e.to_string())?;
     if metadata.uid.as_deref().unwrap_or_default() != bound.uid {
         return Err(format!("{} is another one", what()));

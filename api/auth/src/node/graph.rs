@@ -113,9 +113,10 @@ fn volume_secret(view: &dyn ObjectView, pod: &Pod, spec: &PodSpec, namespace: &s
         let Some((_, Some(volume))) = volume_of(view, namespace, &claim) else { return false };
         let Some(csi) = volume.spec.as_ref().and_then(|s| s.csi.as_ref()) else { return false };
         let references = [&csi.node_publish_secret_ref, &csi.node_stage_secret_ref, &csi.node_expand_secret_ref];
-        references.into_iter().flatten().any(|s| {
-            s.name.as_deref() == Some(name) && s.namespace.as_deref().unwrap_or_default() == namespace
-        })
+        references
+            .into_iter()
+            .flatten()
+            .any(|s| s.name.as_deref() == Some(name) && s.namespace.as_deref().unwrap_or_default() == namespace)
     })
 }
 

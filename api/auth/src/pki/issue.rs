@@ -66,8 +66,7 @@ pub(super) fn authority(now: Timestamp) -> Result<Identity, PkiError> {
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "kubernetes");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages =
-        vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     params.not_before = at(now.as_second() - BACKDATE_SECONDS)?;
     params.not_after = at(now.as_second() + 10 * YEAR_SECONDS)?;
     let certificate = params.self_signed(&key).map_err(failed)?;
@@ -90,8 +89,7 @@ pub(super) fn leaf(subject: &Subject, issuer: &Issuer<'static, KeyPair>, now: Ti
     params.is_ca = IsCa::ExplicitNoCa;
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    let usage =
-        if subject.server { ExtendedKeyUsagePurpose::ServerAuth } else { ExtendedKeyUsagePurpose::ClientAuth };
+    let usage = if subject.server { ExtendedKeyUsagePurpose::ServerAuth } else { ExtendedKeyUsagePurpose::ClientAuth };
     params.extended_key_usages = vec![usage];
     params.not_before = at(now.as_second() - BACKDATE_SECONDS)?;
     params.not_after = at(now.as_second() + YEAR_SECONDS)?;

@@ -49,8 +49,7 @@ impl Kubeconfig<'_> {
 /// If the file cannot be written.
 pub fn write(path: &Path, config: &Kubeconfig<'_>) -> Result<(), PkiError> {
     if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
-        std::fs::create_dir_all(directory)
-            .map_err(|source| PkiError::File { path: directory.to_owned(), source })?;
+        std::fs::create_dir_all(directory).map_err(|source| PkiError::File { path: directory.to_owned(), source })?;
     }
     files::write(path, &config.render())
 }

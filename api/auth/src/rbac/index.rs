@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use k8s_openapi::api::rbac::v1::{
-    ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
-};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use navarch_types::{Object, UserInfo};
 
 use crate::view::{CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES, ObjectView, ROLE_BINDINGS, ROLES};
@@ -93,8 +91,7 @@ impl Index {
             if let Some(role) = read::<Role>(&object) {
                 let rules: Rules = role.rules.clone().unwrap_or_default().into();
                 let metadata = &role.metadata;
-                let key =
-                    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default());
+                let key = (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default());
                 roles.insert(key, rules);
             }
         }

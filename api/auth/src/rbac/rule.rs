@@ -33,9 +33,7 @@ pub fn resource_matches(of_rule: &str, resource: &str, subresource: &str) -> boo
     match of_rule.split_once('/') {
         None => subresource.is_empty() && of_rule == resource,
         Some((of_resource, of_subresource)) => {
-            !subresource.is_empty()
-                && of_subresource == subresource
-                && (of_resource == ALL || of_resource == resource)
+            !subresource.is_empty() && of_subresource == subresource && (of_resource == ALL || of_resource == resource)
         }
     }
 }

@@ -130,13 +130,15 @@ fn bind(
             return Err(ApiError::bad_request(why));
         }
     };
-    let object =
-        view.get(resource, scope, to.name).ok_or_else(|| ApiError::not_found(&resource.resource, to.name))?;
+    let object = view.get(resource, scope, to.name).ok_or_else(|| ApiError::not_found(&resource.resource, to.name))?;
     let metadata = object.metadata().map_err(ApiError::internal)?;
     let uid = metadata.uid.clone().unwrap_or_default();
     if !to.uid.is_empty() && to.uid != uid {
-        let why = format!("the UID in the bound object reference ({}) does not match the UID in record. The object \
-            might have been deleted and then recreated", to.uid);
+        let why = format!(
+            "the UID in the bound object reference ({}) does not match the UID in record. The object \
+            might have been deleted and then recreated",
+            to.uid
+        );
         return Err(ApiError::conflict(&resource.resource, to.name, &why));
     }
     let bound = BoundObject { name: to.name.to_owned(), uid };
@@ -145,8 +147,10 @@ fn bind(
             let pod = object.typed::<k8s_openapi::api::core::v1::Pod>().map_err(ApiError::internal)?;
             let spec = pod.spec.as_ref();
             if spec.and_then(|s| s.service_account_name.as_deref()) != Some(account) {
-                let why = format!("cannot bind token for serviceaccount {account:?} to pod running with different \
-                    serviceaccount name");
+                let why = format!(
+                    "cannot bind token for serviceaccount {account:?} to pod running with different \
+                    serviceaccount name"
+                );
                 return Err(ApiError::bad_request(why));
             }
             claims.node = spec.and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty()).map(|node| {

@@ -59,8 +59,13 @@ fn attributes<'a>(user: &'a UserInfo, spec: &'a Value) -> Attributes<'a> {
         let path = &spec["nonResourceAttributes"];
         return Attributes::path(user, text(path, "verb"), text(path, "path"));
     }
-    let mut attributes =
-        Attributes::resource(user, text(asked, "verb"), text(asked, "group"), text(asked, "version"), text(asked, "resource"));
+    let mut attributes = Attributes::resource(
+        user,
+        text(asked, "verb"),
+        text(asked, "group"),
+        text(asked, "version"),
+        text(asked, "resource"),
+    );
     attributes.subresource = text(asked, "subresource");
     attributes.namespace = text(asked, "namespace");
     attributes.name = text(asked, "name");

@@ -64,7 +64,13 @@ pub(super) fn cluster_role_bindings() -> Vec<Value> {
         table.iter().map(|(name, subjects)| binding("", name, "ClusterRole", name, subjects)).collect();
     // Not upstream's, but what every installer of it makes: the API server may call kubelets.
     let kubelet_client = &[User(crate::pki::KUBELET_CLIENT_USER)];
-    all.push(binding("", "navarch:apiserver-kubelet-client", "ClusterRole", "system:kubelet-api-admin", kubelet_client));
+    all.push(binding(
+        "",
+        "navarch:apiserver-kubelet-client",
+        "ClusterRole",
+        "system:kubelet-api-admin",
+        kubelet_client,
+    ));
     all
 }
 
@@ -78,12 +84,16 @@ pub(super) fn role_bindings() -> Vec<Value> {
         system(&format!("system::{READER}"), READER, &[User(CONTROLLER_MANAGER), User(SCHEDULER)]),
         system(LEADER_CM, LEADER_CM, &[User(CONTROLLER_MANAGER), ServiceAccount("kube-controller-manager")]),
         system(LEADER_SCHEDULER, LEADER_SCHEDULER, &[User(SCHEDULER), ServiceAccount("kube-scheduler")]),
-        system("system:controller:cloud-provider", "system:controller:cloud-provider", &[ServiceAccount(
-            "cloud-provider",
-        )]),
-        system("system:controller:token-cleaner", "system:controller:token-cleaner", &[ServiceAccount(
-            "token-cleaner",
-        )]),
+        system(
+            "system:controller:cloud-provider",
+            "system:controller:cloud-provider",
+            &[ServiceAccount("cloud-provider")],
+        ),
+        system(
+            "system:controller:token-cleaner",
+            "system:controller:token-cleaner",
+            &[ServiceAccount("token-cleaner")],
+        ),
         system(signer, signer, &[ServiceAccount("bootstrap-signer")]),
         binding("kube-public", signer, "Role", signer, &[ServiceAccount("bootstrap-signer")]),
     ]

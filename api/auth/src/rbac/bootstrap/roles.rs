@@ -262,11 +262,7 @@ pub(super) fn roles() -> Vec<Value> {
     let signer = "system:controller:bootstrap-signer";
     let cloud = [on("create get list watch", "-", "configmaps")];
     let cleaner = [on("get list watch delete", "-", "secrets"), EVENTS];
-    let public = [
-        on(READ, "-", "configmaps"),
-        named("update", "-", "configmaps", "cluster-info"),
-        EVENTS,
-    ];
+    let public = [on(READ, "-", "configmaps"), named("update", "-", "configmaps", "cluster-info"), EVENTS];
     vec![
         role("Role", "kube-system", "extension-apiserver-authentication-reader", &[reader]),
         role("Role", "kube-system", signer, &[on(READ, "-", "secrets")]),
