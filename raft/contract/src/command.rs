@@ -26,6 +26,18 @@ pub struct Batch {
     pub commands: Vec<Command>,
 }
 
+impl Batch {
+    /// Encoded. Encodings of batches laid end to end are the encoding of one batch with all their commands.
+    pub fn to_bytes(&self) -> Bytes {
+        prost::Message::encode_to_vec(self).into()
+    }
+
+    /// Decoded. Byte fields share the memory of `data`.
+    pub fn from_bytes(data: Bytes) -> Result<Self, prost::DecodeError> {
+        prost::Message::decode(data)
+    }
+}
+
 /// The kinds of command.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum CommandBody {

@@ -5,11 +5,17 @@
 
 pub mod command;
 pub mod event;
+pub mod log;
 pub mod read;
+pub mod state;
 
-pub use command::{Command, CommandBody, Compact, Compare, Expire, Expiry, Op, OpKind, Outcome, Txn};
+pub use command::{Batch, Command, CommandBody, Compact, Compare, Expire, Expiry, Op, OpKind, Outcome, Txn};
 pub use event::{AppliedBatch, ApplySink, Event, EventKind};
+pub use log::{
+    Bootstrap, ConfState, EntryKind, HardState, LogBatch, LogCounters, LogEntry, LogError, LogState, LogStore,
+};
 pub use read::{KeyRange, KeyValue, RangePage, ReadError, StateReader};
+pub use state::{Applied, AppliedState, ApplyError, CommittedEntry, Payload, StateMachine};
 
 /// Position of an entry in the Raft log. The first entry has index 1.
 pub type Index = u64;

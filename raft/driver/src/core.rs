@@ -1,0 +1,333 @@
+//! The consensus core: inputs in, effects out. No clock, no thread, no randomness, and no I/O but reads of old entries.
+//!
+//! Whoever runs it carries the effects out in the order in which they came: [`Persist`]s are written in order and reported
+//! back by [`Input::Persisted`] when they are on the disk, committed entries are applied in order and reported by
+//! [`Input::Applied`]. Messages in [`Effects::messages`] may leave at once: those that promise something were held back
+//! by the core until the promise was on the disk.
+
+mod ready;
+mod window;
+
+use std::{collections::VecDeque, sync::Arc};
+
+use navarch_raft_contract::{CommittedEntry, Index, LogBatch, LogStore, Term};
+use raft::{RawNode, StateRole, eraftpb::Message};
+
+use self::window::Window;
+use crate::{logger, recover::Recovered};
+
+/// Settings of the core.
+#[derive(Clone, Debug)]
+pub struct CoreConfig {
+    /// This member.
+    pub member: u64,
+    /// Ticks without a leader until an election; the real number is drawn between this and twice this.
+    pub election_ticks: usize,
+    /// Ticks between heartbeats.
+    pub heartbeat_ticks: usize,
+    /// Where election timeouts are drawn from.
+    pub seed: u64,
+    /// Entries in one message to a peer, in bytes.
+    pub message_bytes_max: u64,
+    /// Messages with entries on the way to a peer.
+    pub inflight_messages_max: usize,
+    /// Entries that a leader has and that are not committed, in bytes; raft-rs's default has no bound.
+    pub uncommitted_bytes_max: u64,
+    /// Committed entries in one step's effects, in bytes, about.
+    pub committed_bytes_max: u64,
+    /// Entries kept in memory, in bytes.
+    pub window_bytes: usize,
+}
+
+/// What can happen to the core.
+#[derive(Debug)]
+pub enum Input {
+    /// A tick of the clock.
+    Tick,
+    /// Stand for election now.
+    Campaign,
+    /// A message from a peer.
+    Message(Box<Message>),
+    /// Append an entry, if this member leads.
+    Propose {
+        /// Comes back in [`Effects::proposed`].
+        id: u64,
+        /// The entry's data.
+        data: Vec<u8>,
+    },
+    /// Find out which index a linearizable read must see.
+    Read {
+        /// Comes back in [`Effects::reads`].
+        id: u64,
+    },
+    /// Nobody waits for this read any more.
+    ForgetRead {
+        /// The read.
+        id: u64,
+    },
+    /// A [`Persist`] and all before it are on the disk.
+    Persisted {
+        /// Its number.
+        number: u64,
+    },
+    /// Entries up to this one are applied.
+    Applied {
+        /// The entry.
+        index: Index,
+    },
+    /// Entries up to this one are not needed any more: applied, and flushed.
+    Compact {
+        /// The entry.
+        index: Index,
+    },
+}
+
+/// A batch to be written to the log and synced.
+#[derive(Debug)]
+pub struct Persist {
+    /// To be reported back.
+    pub number: u64,
+    /// What to write.
+    pub batch: LogBatch,
+}
+
+/// Why a proposal was not taken. It has no effect, now or later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// This member does not lead.
+    NotLeader {
+        /// Who does, if known.
+        leader: Option<u64>,
+    },
+    /// Too much is uncommitted, or leadership is being handed over.
+    Busy,
+}
+
+/// Who leads, as this member knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// Current term.
+    pub term: Term,
+    /// The leader, if known.
+    pub leader: Option<u64>,
+    /// Whether it is this member.
+    pub leading: bool,
+    /// If it is: the entry that opened its term.
+    pub term_start: Index,
+}
+
+/// What is to be done after a step.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Send these to the peers.
+    pub messages: Vec<Message>,
+    /// Write these, in order.
+    pub persist: Vec<Persist>,
+    /// Apply these, in order.
+    pub committed: Vec<CommittedEntry>,
+    /// What became of proposals: where the entry is, or why there is none.
+    pub proposed: Vec<(u64, Result<(Index, Term), Rejected>)>,
+    /// Reads that may be served once this index is applied.
+    pub reads: Vec<(u64, Index)>,
+    /// Who leads has changed.
+    pub leadership: Option<Leadership>,
+    /// The log store may forget entries up to this one.
+    pub forget: Option<Index>,
+    /// There is more to be had by another step without input.
+    pub more: bool,
+}
+
+/// Why the core cannot go on. The process must end.
+#[derive(Debug, thiserror::Error)]
+pub enum CoreError {
+    /// raft-rs reports what cannot be.
+    #[error("raft: {0}")]
+    Raft(#[from] raft::Error),
+    /// A committed membership change that cannot be decoded.
+    #[error("entry {index}: membership change cannot be decoded: {reason}")]
+    Members {
+        /// The entry.
+        index: Index,
+        /// What the decoder says.
+        reason: String,
+    },
+}
+
+struct PendingRead {
+    id: u64,
+    /// Ticks since Raft was asked; `None`: it has not been.
+    asked: Option<usize>,
+}
+
+/// See the module.
+pub struct Core {
+    node: RawNode<Window>,
+    config: CoreConfig,
+    /// Persists on their way, oldest first, with the last index that each makes durable.
+    writing: VecDeque<(u64, Index)>,
+    /// Messages that must not leave before the persist of this number is done.
+    held: VecDeque<(u64, Vec<Message>)>,
+    persisted: Index,
+    applied: Index,
+    /// A commit index that is not worth a write of its own: it goes with the next one.
+    unsaved_hard_state: Option<navarch_raft_contract::HardState>,
+    reads: VecDeque<PendingRead>,
+    leadership: Leadership,
+}
+
+impl Core {
+    /// A core that goes on where `from` says.
+    pub fn new(config: CoreConfig, log: Arc<dyn LogStore>, from: &Recovered) -> Result<Self, CoreError> {
+        let settings = raft::Config {
+            id: config.member,
+            election_tick: config.election_ticks,
+            heartbeat_tick: config.heartbeat_ticks,
+            applied: from.applied,
+            max_size_per_msg: config.message_bytes_max,
+            max_inflight_msgs: config.inflight_messages_max,
+            check_quorum: true,
+            pre_vote: true,
+            read_only_option: raft::ReadOnlyOption::Safe,
+            max_uncommitted_size: config.uncommitted_bytes_max,
+            max_committed_size_per_ready: config.committed_bytes_max,
+            ..raft::Config::default()
+        };
+        let node = RawNode::new(&settings, Window::new(log, from), &logger::logger())?;
+        let mut core = Self {
+            node,
+            config,
+            writing: VecDeque::new(),
+            held: VecDeque::new(),
+            persisted: from.last_index,
+            applied: from.applied,
+            unsaved_hard_state: None,
+            reads: VecDeque::new(),
+            leadership: Leadership { term: from.hard_state.term, ..Leadership::default() },
+        };
+        core.pin_election_timeout();
+        Ok(core)
+    }
+
+    /// Takes inputs, in order, and says what is to be done.
+    pub fn step(&mut self, inputs: impl IntoIterator<Item = Input>) -> Result<Effects, CoreError> {
+        let mut effects = Effects::default();
+        for input in inputs {
+            self.take(input, &mut effects)?;
+            self.pin_election_timeout();
+        }
+        self.ask_reads();
+        self.collect(&mut effects)?;
+        self.pin_election_timeout();
+        let persisted = self.persisted.min(self.applied);
+        self.node.mut_store().trim(self.config.window_bytes, persisted);
+        Ok(effects)
+    }
+
+    /// Who leads, as this member knows.
+    pub fn leadership(&self) -> Leadership {
+        self.leadership
+    }
+
+    /// Known to be committed.
+    pub fn committed(&self) -> Index {
+        self.node.raft.raft_log.committed
+    }
+
+    /// Whether the only voter is this member.
+    pub fn alone(&self) -> bool {
+        let members = self.node.raft.prs().conf().to_conf_state();
+        members.voters == [self.config.member] && members.voters_outgoing.is_empty()
+    }
+
+    fn take(&mut self, input: Input, effects: &mut Effects) -> Result<(), CoreError> {
+        match input {
+            Input::Tick => {
+                self.node.tick();
+                for read in &mut self.reads {
+                    read.asked = read.asked.map(|ticks| ticks + 1).filter(|ticks| *ticks <= self.config.election_ticks);
+                }
+            }
+            Input::Campaign => self.node.campaign()?,
+            // What a peer sends wrong is its own affair: the message is refused, and this member goes on.
+            Input::Message(message) => {
+                if let Err(error) = self.node.step(*message) {
+                    tracing::debug!(%error, "message refused");
+                }
+            }
+            Input::Propose { id, data } => effects.proposed.push((id, self.propose(data)?)),
+            Input::Read { id } => self.reads.push_back(PendingRead { id, asked: None }),
+            Input::ForgetRead { id } => self.reads.retain(|read| read.id != id),
+            Input::Persisted { number } => self.persisted(number, effects),
+            Input::Applied { index } => {
+                self.applied = self.applied.max(index);
+                self.node.advance_apply_to(self.applied);
+            }
+            Input::Compact { index } => {
+                let index = index.min(self.applied).min(self.persisted);
+                self.node.mut_store().forget(index)?;
+                effects.forget = effects.forget.max(Some(index));
+            }
+        }
+        Ok(())
+    }
+
+    fn propose(&mut self, data: Vec<u8>) -> Result<Result<(Index, Term), Rejected>, CoreError> {
+        // A follower of raft-rs would pass the proposal on by itself, and nobody could tell what became of it.
+        if self.node.raft.state != StateRole::Leader {
+            return Ok(Err(Rejected::NotLeader { leader: self.known_leader() }));
+        }
+        match self.node.propose(Vec::new(), data) {
+            Ok(()) => Ok(Ok((self.node.raft.raft_log.last_index(), self.node.raft.term))),
+            Err(raft::Error::ProposalDropped) => Ok(Err(Rejected::Busy)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn persisted(&mut self, number: u64, effects: &mut Effects) {
+        let written = self.writing.iter().take_while(|(persist, _)| *persist <= number).count();
+        if let Some((_, last)) = self.writing.drain(..written).next_back() {
+            self.persisted = last;
+        }
+        self.node.on_persist_ready(number);
+        let due = self.held.iter().take_while(|(after, _)| *after <= number).count();
+        effects.messages.extend(self.held.drain(..due).flat_map(|(_, messages)| messages));
+    }
+
+    fn known_leader(&self) -> Option<u64> {
+        Some(self.node.raft.leader_id).filter(|leader| *leader != raft::INVALID_ID)
+    }
+
+    /// Passes reads to Raft that it can answer now. It drops those that it cannot (no leader, or one that has not committed
+    /// an entry of its term yet), without a word: so they are not asked too early, and asked again when no answer comes.
+    fn ask_reads(&mut self) {
+        let raft = &self.node.raft;
+        let answerable = match raft.state {
+            StateRole::Leader => raft.commit_to_current_term(),
+            _ => raft.leader_id != raft::INVALID_ID,
+        };
+        if !answerable {
+            return;
+        }
+        let (member, seed) = (self.config.member, self.config.seed);
+        for read in self.reads.iter_mut().filter(|read| read.asked.is_none()) {
+            read.asked = Some(0);
+            // The leader knows reads by this alone: member and seed keep those of two members, or two starts, apart.
+            let context = [member, seed, read.id].iter().flat_map(|part| part.to_be_bytes()).collect();
+            self.node.read_index(context);
+        }
+    }
+
+    /// raft-rs draws election timeouts from the thread's generator whenever it resets; this puts one in its place that
+    /// depends on seed, member and term only.
+    fn pin_election_timeout(&mut self) {
+        let ticks = self.config.election_ticks as u64;
+        let mut draw = self.config.seed ^ self.config.member.rotate_left(32) ^ self.node.raft.term;
+        draw = (draw ^ (draw >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        draw = (draw ^ (draw >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let timeout = ticks + (draw ^ (draw >> 31)) % ticks;
+        self.node.raft.set_randomized_election_timeout(timeout as usize);
+    }
+}
+
+#[cfg(test)]
+mod tests;

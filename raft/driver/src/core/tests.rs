@@ -1,0 +1,227 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+//! The core alone: effects asserted for inputs. Crashes are in `chaos/`.
+
+use std::sync::Arc;
+
+use navarch_raft_contract::{
+    Bootstrap, ConfState, HardState, LogBatch, LogCounters, LogEntry, LogError, LogState, LogStore, Payload,
+};
+use parking_lot::Mutex;
+
+use super::*;
+use crate::recover::Recovered;
+
+#[derive(Default)]
+pub(crate) struct MemoryLog(Mutex<Vec<LogEntry>>);
+
+impl LogStore for MemoryLog {
+    fn state(&self) -> Result<LogState, LogError> {
+        Ok(LogState::default())
+    }
+    fn entries(&self, low: u64, high: u64, _: usize) -> Result<Vec<LogEntry>, LogError> {
+        let log = self.0.lock();
+        Ok(log.iter().filter(|entry| (low..high).contains(&entry.index)).cloned().collect())
+    }
+    fn term(&self, index: u64) -> Result<Option<u64>, LogError> {
+        Ok(self.0.lock().iter().find(|entry| entry.index == index).map(|entry| entry.term))
+    }
+    fn bootstrap(&self, _: &Bootstrap) -> Result<(), LogError> {
+        Ok(())
+    }
+    fn append(&self, batch: &LogBatch) -> Result<(), LogError> {
+        self.0.lock().extend(batch.entries.iter().cloned());
+        Ok(())
+    }
+    fn compact(&self, _: u64) -> Result<(), LogError> {
+        Ok(())
+    }
+    fn reset(&self, _: u64, _: u64) -> Result<(), LogError> {
+        Ok(())
+    }
+    fn counters(&self) -> LogCounters {
+        LogCounters::default()
+    }
+}
+
+fn config(member: u64) -> CoreConfig {
+    CoreConfig { seed: 5, ..crate::Config::single(member, "test").core() }
+}
+
+fn core_of(voters: &[u64], log: Arc<MemoryLog>, last_index: u64, applied: u64) -> Core {
+    let from = Recovered {
+        prefix_index: 0,
+        prefix_term: 0,
+        last_index,
+        hard_state: HardState { term: 1, vote: 0, commit: applied },
+        members: ConfState { voters: voters.to_vec(), ..ConfState::default() },
+        applied,
+    };
+    Core::new(config(1), log, &from).unwrap()
+}
+
+fn alone() -> Core {
+    core_of(&[1], Arc::default(), 0, 0)
+}
+
+fn step(core: &mut Core, input: Input) -> Effects {
+    core.step([input]).unwrap()
+}
+
+fn propose(id: u64, data: &str) -> Input {
+    Input::Propose { id, data: data.into() }
+}
+
+/// Makes it lead, with its first entry on the disk and applied.
+fn lead(core: &mut Core) {
+    let effects = step(core, Input::Campaign);
+    let number = effects.persist.last().unwrap().number;
+    let effects = step(core, Input::Persisted { number });
+    assert_eq!(effects.committed.len(), 1);
+    step(core, Input::Applied { index: 1 });
+}
+
+#[test]
+fn the_only_member_leads_at_once_and_commits_nothing_before_it_is_on_the_disk() {
+    let mut core = alone();
+    assert!(core.alone());
+    let effects = step(&mut core, Input::Campaign);
+    let leadership = Leadership { term: 2, leader: Some(1), leading: true, term_start: 1 };
+    assert_eq!(effects.leadership, Some(leadership));
+    assert!(effects.committed.is_empty() && effects.messages.is_empty());
+    let written = effects.persist;
+    let votes: Vec<_> =
+        written.iter().filter_map(|persist| persist.batch.hard_state).map(|hs| (hs.term, hs.vote)).collect();
+    assert_eq!(votes, [(2, 1)]);
+    let effects = step(&mut core, Input::Persisted { number: written.last().unwrap().number });
+    assert_eq!(
+        effects.committed.iter().map(|entry| (entry.index, &entry.payload)).collect::<Vec<_>>(),
+        [(1, &Payload::Empty)]
+    );
+    assert!(effects.persist.is_empty(), "a commit index alone is not worth a write");
+}
+
+#[test]
+fn proposals_are_written_in_order_and_committed_when_reported() {
+    let mut core = alone();
+    lead(&mut core);
+    let first = step(&mut core, propose(10, "a"));
+    assert_eq!(first.proposed, [(10, Ok((2, 2)))]);
+    let second = core.step([propose(11, "b"), propose(12, "c")]).unwrap();
+    assert_eq!(second.proposed, [(11, Ok((3, 2))), (12, Ok((4, 2)))]);
+    let (first, second) = (&first.persist[0], &second.persist[0]);
+    assert_eq!((first.batch.entries.len(), second.batch.entries.len()), (1, 2));
+    assert!(first.number < second.number);
+    let effects = step(&mut core, Input::Persisted { number: first.number });
+    assert_eq!(effects.committed.len(), 1);
+    let effects = step(&mut core, Input::Persisted { number: second.number });
+    let committed: Vec<_> = effects.committed.iter().map(|entry| entry.index).collect();
+    assert_eq!(committed, [3, 4]);
+    assert_eq!(core.committed(), 4);
+}
+
+#[test]
+fn who_does_not_lead_refuses() {
+    let mut core = core_of(&[1, 2, 3], Arc::default(), 0, 0);
+    let effects = step(&mut core, propose(1, "a"));
+    assert_eq!(effects.proposed, [(1, Err(Rejected::NotLeader { leader: None }))]);
+    assert!(effects.persist.is_empty());
+}
+
+#[test]
+fn more_than_may_be_uncommitted_is_refused() {
+    let mut settings = config(1);
+    settings.uncommitted_bytes_max = 100;
+    let mut core = alone();
+    core = Core::new(
+        settings,
+        Arc::<MemoryLog>::default(),
+        &Recovered {
+            prefix_index: 0,
+            prefix_term: 0,
+            last_index: 0,
+            hard_state: HardState::default(),
+            members: core.node.store().initial_members(),
+            applied: 0,
+        },
+    )
+    .unwrap();
+    lead(&mut core);
+    let big = "x".repeat(90);
+    let effects = core.step([propose(1, &big), propose(2, &big)]).unwrap();
+    assert!(effects.proposed[0].1.is_ok());
+    assert_eq!(effects.proposed[1].1, Err(Rejected::Busy));
+}
+
+#[test]
+fn reads_wait_until_the_leader_has_committed_in_its_term() {
+    let mut core = alone();
+    let effects = core.step([Input::Read { id: 7 }, Input::Campaign]).unwrap();
+    assert!(effects.reads.is_empty());
+    let number = effects.persist.last().unwrap().number;
+    let mut effects = step(&mut core, Input::Persisted { number });
+    effects.reads.extend(core.step([]).unwrap().reads);
+    assert_eq!(effects.reads, [(7, 1)]);
+    assert_eq!(step(&mut core, Input::Read { id: 8 }).reads, [(8, 1)]);
+}
+
+#[test]
+fn reads_that_nobody_waits_for_are_forgotten() {
+    let mut core = core_of(&[1, 2, 3], Arc::default(), 0, 0);
+    core.step([Input::Read { id: 1 }, Input::Read { id: 2 }, Input::ForgetRead { id: 1 }]).unwrap();
+    assert_eq!(core.reads.iter().map(|read| read.id).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn committed_entries_come_in_portions_from_the_log_store() {
+    let log = Arc::new(MemoryLog::default());
+    let entry = |index| LogEntry {
+        index,
+        term: 1,
+        kind: navarch_raft_contract::EntryKind::Normal,
+        data: vec![0; 1 << 20].into(),
+        context: Default::default(),
+    };
+    log.append(&LogBatch { entries: (1..=10).map(entry).collect(), hard_state: None }).unwrap();
+    let mut core = core_of(&[1], log, 10, 2);
+    let mut effects = step(&mut core, Input::Campaign);
+    let number = effects.persist.last().unwrap().number;
+    let mut inputs = vec![Input::Persisted { number }];
+    let (mut seen, mut portions) = (Vec::new(), 0);
+    loop {
+        effects = core.step(inputs.drain(..)).unwrap();
+        seen.extend(effects.committed.iter().map(|entry| entry.index));
+        portions += 1;
+        if !effects.more {
+            break;
+        }
+    }
+    assert_eq!(seen, (3..=11).collect::<Vec<_>>());
+    assert!(portions > 1);
+}
+
+#[test]
+fn what_is_cut_is_bounded_by_what_is_applied() {
+    let mut core = alone();
+    lead(&mut core);
+    let effects = core.step([propose(1, "a"), Input::Compact { index: 100 }]).unwrap();
+    assert_eq!(effects.forget, Some(1));
+    assert_eq!(raft::Storage::first_index(core.node.store()).unwrap(), 2);
+}
+
+#[test]
+fn the_same_seed_draws_the_same_timeouts() {
+    let timeouts = |seed| {
+        let mut settings = config(1);
+        settings.seed = seed;
+        let mut core = core_of(&[1, 2, 3], Arc::default(), 0, 0);
+        core.config = settings;
+        (0..100)
+            .map(|_| {
+                step(&mut core, Input::Tick);
+                core.node.raft.randomized_election_timeout()
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(timeouts(1), timeouts(1));
+    assert!((1..20).any(|seed| timeouts(seed) != timeouts(0)));
+}

@@ -1,0 +1,107 @@
+//! What goes on beside the pipeline: flushing the state, after which the log can be cut, and sweeping history below the
+//! floor, slice by slice. Nothing here is on the path of a write.
+
+use std::time::Instant;
+
+use navarch_raft_contract::Revision;
+use parking_lot::{Condvar, Mutex};
+
+use super::{FatalError, Shared};
+
+#[derive(Default)]
+pub(super) struct Chores {
+    state: Mutex<State>,
+    woken: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Bytes applied since the last flush.
+    unflushed: usize,
+    floor: Revision,
+    sweep: bool,
+    stop: bool,
+}
+
+enum Chore {
+    Flush,
+    Sweep,
+    Stop,
+}
+
+impl Chores {
+    pub(super) fn floor(&self) -> Revision {
+        self.state.lock().floor
+    }
+
+    /// The applier is done with a run.
+    pub(super) fn applied(&self, bytes: usize, floor: Revision, floor_raised: bool) {
+        let mut state = self.state.lock();
+        state.unflushed += bytes;
+        state.floor = floor;
+        state.sweep |= floor_raised;
+        drop(state);
+        self.woken.notify_one();
+    }
+
+    pub(super) fn stop(&self) {
+        self.state.lock().stop = true;
+        self.woken.notify_one();
+    }
+
+    pub(super) fn run(&self, shared: &Shared) -> Result<(), FatalError> {
+        let mut flushed_at = Instant::now();
+        loop {
+            match self.next(shared, flushed_at) {
+                Chore::Flush => {
+                    flush(shared)?;
+                    flushed_at = Instant::now();
+                }
+                Chore::Sweep => {
+                    if shared.state.compact_slice(shared.config.sweep_slice)? {
+                        self.state.lock().sweep = true;
+                    }
+                }
+                Chore::Stop => {
+                    // So that the next start has nothing to apply again.
+                    shared.state.flush()?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Waits for the next thing to do. One slice at a time is swept, so that a flush never waits long.
+    fn next(&self, shared: &Shared, flushed_at: Instant) -> Chore {
+        let due = flushed_at + shared.config.flush_interval;
+        let mut state = self.state.lock();
+        loop {
+            let overdue = state.unflushed > 0 && Instant::now() >= due;
+            if state.stop {
+                return Chore::Stop;
+            }
+            if state.unflushed >= shared.config.flush_bytes || overdue {
+                state.unflushed = 0;
+                return Chore::Flush;
+            }
+            if state.sweep {
+                state.sweep = false;
+                return Chore::Sweep;
+            }
+            if state.unflushed > 0 {
+                self.woken.wait_until(&mut state, due);
+            } else {
+                self.woken.wait(&mut state);
+            }
+        }
+    }
+}
+
+fn flush(shared: &Shared) -> Result<(), FatalError> {
+    let durable = shared.state.flush()?;
+    let cut = durable.saturating_sub(shared.config.log_keep_entries);
+    if cut > 0 {
+        shared.inbox.compact(cut);
+    }
+    Ok(())
+}

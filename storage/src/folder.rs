@@ -1,0 +1,97 @@
+//! The data folder: who may use it, and what lies where in it.
+//!
+//! ```text
+//! LOCK     held by the process that uses the folder
+//! log/     the Raft log
+//! state/   the replicated state
+//! ```
+
+use std::{
+    fs::{DirBuilder, File},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use navarch_raft_contract::{ApplyError, LogError};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::{Machine, RocksConfig, RocksKv, RocksLog, StateDb};
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// Another process holds it. Stop that one, or use another folder.
+    #[error("data folder {} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    /// The file system refuses.
+    #[error("data folder {}: {source}", .path.display())]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The log database cannot be opened.
+    #[error("data folder {}: {source}", .path.display())]
+    Log {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: LogError,
+    },
+    /// The state database cannot be opened.
+    #[error("data folder {}: {source}", .path.display())]
+    State {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: ApplyError,
+    },
+}
+
+/// A data folder that this process holds, until it is dropped.
+#[derive(Debug)]
+pub struct DataFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Takes the folder, and makes it if it is missing. Only its owner may look into it: it holds the cluster's secrets.
+    pub fn acquire(path: &Path) -> Result<Self, FolderError> {
+        let io = |source| FolderError::Io { path: path.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
+        let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(path.join("LOCK"));
+        let lock = lock.map_err(io)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(FolderError::InUse(path.to_owned())),
+            Err(errno) => Err(io(errno.into())),
+        }
+    }
+
+    /// Opens both databases.
+    pub fn open(&self, config: &RocksConfig) -> Result<(RocksLog, StateDb), FolderError> {
+        let path = || self.path.clone();
+        for name in ["log", "state"] {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(self.path.join(name));
+            made.map_err(|source| FolderError::Io { path: path(), source })?;
+        }
+        // The names must be on the disk before anything in them is promised to be.
+        let synced = File::open(&self.path).and_then(|folder| folder.sync_all());
+        synced.map_err(|source| FolderError::Io { path: path(), source })?;
+        let cache = config.cache();
+        let log = RocksLog::open(&self.path.join("log"), config, &cache);
+        let log = log.map_err(|source| FolderError::Log { path: path(), source })?;
+        let state = RocksKv::open(&self.path.join("state"), config, &cache);
+        let state = state.map_err(|error| ApplyError::Database(error.0)).and_then(Machine::open);
+        let state = state.map_err(|source| FolderError::State { path: path(), source })?;
+        Ok((log, state))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}

@@ -1,0 +1,72 @@
+//! Both databases on RocksDB, and the bounds of what they may use.
+
+mod kv;
+mod log;
+
+pub use kv::RocksKv;
+pub use log::RocksLog;
+
+use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options};
+
+/// Bounds of RocksDB's memory and files, for both databases together where not said otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RocksConfig {
+    /// Cached blocks, indexes and filters.
+    pub block_cache_bytes: usize,
+    /// Memory of the log database's write buffers; two of half this size.
+    pub log_buffer_bytes: usize,
+    /// Memory of the state database's write buffers; two of half this size.
+    pub state_buffer_bytes: usize,
+    /// Open table files of each database.
+    pub open_files_max: i32,
+    /// Background threads of each database for flushes and compactions.
+    pub background_jobs: i32,
+}
+
+impl Default for RocksConfig {
+    fn default() -> Self {
+        Self {
+            block_cache_bytes: 16 << 20,
+            log_buffer_bytes: 16 << 20,
+            state_buffer_bytes: 16 << 20,
+            open_files_max: 128,
+            background_jobs: 2,
+        }
+    }
+}
+
+impl RocksConfig {
+    /// The block cache that both databases share.
+    pub(crate) fn cache(&self) -> Cache {
+        Cache::new_lru_cache(self.block_cache_bytes)
+    }
+
+    /// What both databases have in common.
+    fn common(&self, cache: &Cache, buffer_bytes: usize) -> (Options, BlockBasedOptions) {
+        let mut table = BlockBasedOptions::default();
+        table.set_block_cache(cache);
+        table.set_cache_index_and_filter_blocks(true);
+        table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        table.set_format_version(6);
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.set_paranoid_checks(true);
+        options.set_write_buffer_size(buffer_bytes / 2);
+        options.set_max_write_buffer_number(2);
+        options.set_max_open_files(self.open_files_max);
+        options.set_max_background_jobs(self.background_jobs);
+        options.set_compression_type(DBCompressionType::Lz4);
+        // One writer: no need for the concurrent memtable's overhead.
+        options.set_allow_concurrent_memtable_write(false);
+        options.set_level_compaction_dynamic_level_bytes(true);
+        options.set_skip_stats_update_on_db_open(true);
+        options.set_stats_dump_period_sec(0);
+        options.set_stats_persist_period_sec(0);
+        options.set_log_level(LogLevel::Warn);
+        options.set_keep_log_file_num(2);
+        options.set_max_log_file_size(1 << 20);
+        options.set_max_manifest_file_size(1 << 20);
+        options.set_manifest_preallocation_size(64 << 10);
+        (options, table)
+    }
+}

@@ -1,0 +1,122 @@
+//! The state database: one column family, so that a flush is atomic, and no write-ahead log, because the Raft log is one.
+
+use std::path::Path;
+
+use rocksdb::{Cache, DB, DBRawIterator, FlushOptions, ReadOptions, Snapshot, WriteBatch, WriteOptions};
+
+use super::RocksConfig;
+use crate::kv::{Cursor, Kv, KvError, KvView, WriteSet};
+
+/// The state database.
+pub struct RocksKv {
+    db: DB,
+    unlogged: WriteOptions,
+}
+
+fn failed(error: rocksdb::Error) -> KvError {
+    KvError(error.into_string())
+}
+
+impl RocksKv {
+    /// Opens or creates it in the folder `path`.
+    pub fn open(path: &Path, config: &RocksConfig, cache: &Cache) -> Result<Self, KvError> {
+        let (mut options, mut table) = config.common(cache, config.state_buffer_bytes);
+        table.set_bloom_filter(10.0, false);
+        options.set_block_based_table_factory(&table);
+        let db = DB::open(&options, path).map_err(failed)?;
+        let mut unlogged = WriteOptions::default();
+        unlogged.disable_wal(true);
+        Ok(Self { db, unlogged })
+    }
+
+    /// A figure that RocksDB keeps, by RocksDB's name of it.
+    pub fn figure(&self, name: &str) -> Option<u64> {
+        self.db.property_int_value(name).ok().flatten()
+    }
+}
+
+impl Kv for RocksKv {
+    type View<'a> = RocksView<'a>;
+
+    fn view(&self) -> RocksView<'_> {
+        RocksView { snapshot: self.db.snapshot() }
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        self.db.get(key).map_err(failed)
+    }
+
+    fn write(&self, set: WriteSet) -> Result<(), KvError> {
+        let mut batch = WriteBatch::default();
+        for (key, value) in set.changes {
+            match value {
+                Some(value) => batch.put(key, value),
+                None => batch.delete(key),
+            }
+        }
+        self.db.write_opt(batch, &self.unlogged).map_err(failed)
+    }
+
+    fn flush(&self) -> Result<(), KvError> {
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.db.flush_opt(&options).map_err(failed)
+    }
+}
+
+/// A snapshot.
+pub struct RocksView<'a> {
+    snapshot: Snapshot<'a>,
+}
+
+impl KvView for RocksView<'_> {
+    type Cursor<'a>
+        = RocksCursor<'a>
+    where
+        Self: 'a;
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        self.snapshot.get(key).map_err(failed)
+    }
+
+    fn cursor(&self, lower: Vec<u8>, upper: Vec<u8>) -> Result<RocksCursor<'_>, KvError> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(upper);
+        let mut iterator = self.snapshot.raw_iterator_opt(options);
+        iterator.seek(&lower);
+        let cursor = RocksCursor { iterator, lower };
+        cursor.check()?;
+        Ok(cursor)
+    }
+}
+
+/// An iterator on a snapshot.
+pub struct RocksCursor<'a> {
+    iterator: DBRawIterator<'a>,
+    lower: Vec<u8>,
+}
+
+impl RocksCursor<'_> {
+    /// The end of the records and a failure look alike until the status is asked for.
+    fn check(&self) -> Result<(), KvError> {
+        if self.iterator.valid() { Ok(()) } else { self.iterator.status().map_err(failed) }
+    }
+}
+
+impl Cursor for RocksCursor<'_> {
+    fn entry(&self) -> Option<(&[u8], &[u8])> {
+        self.iterator.item()
+    }
+
+    fn advance(&mut self) -> Result<(), KvError> {
+        if self.iterator.valid() {
+            self.iterator.next();
+        }
+        self.check()
+    }
+
+    fn seek(&mut self, key: &[u8]) -> Result<(), KvError> {
+        self.iterator.seek(key.max(self.lower.as_slice()));
+        self.check()
+    }
+}
