@@ -3,12 +3,15 @@
 //!
 //! Knows Kubernetes' conventions and no particular component. Performs no I/O and reads no clock.
 
+pub mod decode;
 pub mod error;
+pub mod facts;
 pub mod field;
 pub mod name;
 pub mod object;
 pub mod quantity;
 pub mod request;
+pub mod schema;
 pub mod selector;
 pub mod user;
 pub mod validate;
