@@ -21,9 +21,11 @@ use crate::token::SigningKey;
 mod files;
 mod issue;
 mod kubeconfig;
+mod request;
 
 pub use issue::Subject;
 pub use kubeconfig::{Kubeconfig, write as write_kubeconfig};
+pub use request::organizations as request_organizations;
 
 /// How long before its end a certificate is replaced.
 const RENEW_BEFORE_SECONDS: i64 = 60 * 24 * 60 * 60;
