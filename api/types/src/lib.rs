@@ -9,6 +9,7 @@ pub mod facts;
 pub mod field;
 pub mod name;
 pub mod object;
+pub mod patch;
 pub mod quantity;
 pub mod request;
 pub mod schema;
