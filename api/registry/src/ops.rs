@@ -3,6 +3,7 @@
 //! They take values that are decoded and refused or pruned already, and never see media types or paths.
 
 pub mod binding;
+pub mod collection;
 pub mod create;
 pub mod delete;
 pub mod eviction;
@@ -10,6 +11,7 @@ pub mod finalize;
 pub mod get;
 pub mod list;
 //PATCH
+pub mod review;
 pub mod scale;
 pub mod update;
 pub mod watch;

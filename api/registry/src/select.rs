@@ -5,9 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use navarch_types::selector::{FieldSelector, LabelSelector};
+use navarch_types::selector::{FieldSelector, Selector};
 use navarch_types::{ApiError, Object};
-use serde_json::Value;
 
 use crate::field_value;
 use crate::resource::Resource;
@@ -16,7 +15,7 @@ use crate::strategy::SelectableField;
 /// A parsed selection.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    labels: Option<LabelSelector>,
+    labels: Option<Selector>,
     fields: Vec<FieldTerm>,
 }
 
@@ -42,30 +41,17 @@ impl Selection {
     pub fn parse(resource: &Resource, labels: Option<&str>, fields: Option<&str>) -> Result<Self, ApiError> {
         let labels = match labels.filter(|l| !l.is_empty()) {
             None => None,
-            Some(text) => Some(LabelSelector::parse(text).map_err(|e| {
-                ApiError::bad_request(format!("unable to parse requirement: {e}"))
-            })?),
+            Some(text) => Some(Selector::parse(text)?),
         };
         let mut terms = Vec::new();
         if let Some(text) = fields.filter(|f| !f.is_empty()) {
-            let parsed = FieldSelector::parse(text).map_err(|e| ApiError::bad_request(e.to_string()))?;
+            let parsed = FieldSelector::parse(text)?;
             for term in parsed.terms() {
                 let field = field_of(resource, &term.field)?;
-                terms.push(FieldTerm { field, equal: term.equal, value: term.value.clone() });
+                terms.push(FieldTerm { field, equal: term.equals, value: term.value.clone() });
             }
         }
         Ok(Self { labels, fields: terms })
-    }
-
-    /// From a `LabelSelector` object. An empty one selects everything, an absent one nothing.
-    ///
-    /// # Errors
-    /// 400 if it is malformed.
-    pub fn of_selector(selector: &Value) -> Result<LabelSelector, ApiError> {
-        if selector.is_null() {
-            return Ok(LabelSelector::nothing());
-        }
-        LabelSelector::from_value(selector).map_err(|e| ApiError::bad_request(e.to_string()))
     }
 
     /// Whether everything is selected.
@@ -133,7 +119,7 @@ fn field_of(resource: &Resource, name: &str) -> Result<Field, ApiError> {
 }
 
 /// Whether an object's labels match.
-pub fn labels_match(selector: &LabelSelector, object: &Object) -> bool {
+pub fn labels_match(selector: &Selector, object: &Object) -> bool {
     let none = BTreeMap::new();
     object.metadata().is_ok_and(|m| selector.matches(m.labels.as_ref().unwrap_or(&none)))
 }

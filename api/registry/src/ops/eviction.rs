@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use navarch_types::selector::Selector;
 use navarch_types::{ApiError, GroupResource, GroupVersionResource, Object, Reason, Status};
 use serde_json::Value;
 
@@ -10,7 +11,7 @@ use crate::meta;
 use crate::ops::binding::created;
 use crate::ops::delete::DeleteOptions;
 use crate::registry::Registry;
-use crate::select::{Selection, labels_match};
+use crate::select::labels_match;
 
 const BUDGETS: GroupVersionResource = GroupVersionResource::new("policy", "v1", "poddisruptionbudgets");
 /// So many pods may be on their way out under one budget before it must be looked at again.
@@ -47,7 +48,7 @@ impl Registry {
         let mut matching = Vec::new();
         for budget in budgets {
             let value = meta::value_of(&budget)?;
-            if labels_match(&Selection::of_selector(&value["spec"]["selector"])?, pod) {
+            if labels_match(&Selector::from_value(&value["spec"]["selector"])?, pod) {
                 matching.push(value);
             }
         }
