@@ -10,7 +10,7 @@ pub mod eviction;
 pub mod finalize;
 pub mod get;
 pub mod list;
-//PATCH
+pub mod patch;
 pub mod review;
 pub mod scale;
 pub mod update;

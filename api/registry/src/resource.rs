@@ -1,13 +1,16 @@
 //! One served resource, and the table of all of them.
 //!
-//! The table is made once from facts and from the kinds' strategies. It knows no objects and does no I/O.
+//! The table is made once, from facts and from the kinds' strategies. It knows no objects and does no I/O.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use navarch_types::{GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
+use navarch_types::schema::{DefinitionId, SubresourceFacts};
+use navarch_types::{GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource, Verb};
 
 use crate::strategy::Strategy;
+
+mod builtin;
 
 /// A resource in one of its served versions.
 #[derive(Clone)]
@@ -16,33 +19,22 @@ pub struct Resource {
     pub served: GroupVersionResource,
     /// The kind of its objects in this version.
     pub kind: GroupVersionKind,
+    /// The structure of its objects in this version.
+    pub definition: DefinitionId,
     /// Under what its objects are stored: the same for all versions, and for groups that share storage.
     pub storage: GroupResource,
     /// The kind that is stored.
     pub storage_kind: GroupVersionKind,
     /// The singular name.
-    pub singular: &'static str,
-    /// Short names, as `po`.
-    pub short_names: &'static [&'static str],
-    /// Categories, as `all`.
-    pub categories: &'static [&'static str],
+    pub singular: String,
     /// Whether objects live in namespaces.
     pub namespaced: bool,
-    /// What can be done with objects.
-    pub verbs: &'static [&'static str],
-    /// Subresources by name.
-    pub subresources: BTreeMap<&'static str, Subresource>,
+    /// What can be done with objects, in order of name.
+    pub verbs: Vec<Verb>,
+    /// Subresources, in order of name.
+    pub subresources: Vec<SubresourceFacts>,
     /// What is peculiar to the kind.
     pub strategy: &'static dyn Strategy,
-}
-
-/// A subresource.
-#[derive(Clone, Debug)]
-pub struct Subresource {
-    /// The kind that is read and written.
-    pub kind: GroupVersionKind,
-    /// What can be done with it.
-    pub verbs: &'static [&'static str],
 }
 
 impl Resource {
@@ -56,9 +48,14 @@ impl Resource {
         self.kind == self.storage_kind
     }
 
-    /// Whether objects of this resource are stored at all; reviews are only answered.
-    pub fn is_stored(&self) -> bool {
-        self.verbs.contains(&"get")
+    /// Whether this is a resource of the core group with this name, by its storage.
+    pub fn is_core(&self, resource: &str) -> bool {
+        self.storage.group.is_empty() && self.storage.resource == resource
+    }
+
+    /// A subresource by name.
+    pub fn subresource(&self, name: &str) -> Option<&SubresourceFacts> {
+        self.subresources.iter().find(|s| s.name == name)
     }
 
     /// The `kind` of collections.
@@ -74,7 +71,7 @@ impl std::fmt::Debug for Resource {
 }
 
 /// Every served resource.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Table {
     resources: HashMap<GroupVersionResource, Arc<Resource>>,
     ordered: Vec<Arc<Resource>>,
@@ -86,6 +83,17 @@ impl Table {
         let ordered: Vec<Arc<Resource>> = resources.into_iter().map(Arc::new).collect();
         let resources = ordered.iter().map(|r| (r.served.clone(), Arc::clone(r))).collect();
         Self { resources, ordered }
+    }
+
+    /// The built-in resources.
+    pub fn builtin() -> Self {
+        Self::new(builtin::resources())
+    }
+
+    /// Versions of built-in resources that are not served, because their structure differs from the stored one and nobody
+    /// wrote a conversion.
+    pub fn not_served() -> Vec<GroupVersionResource> {
+        builtin::not_served()
     }
 
     /// The resource at this place.
@@ -101,12 +109,5 @@ impl Table {
     /// Whether any resource is served there.
     pub fn has_group_version(&self, group_version: &GroupVersion) -> bool {
         self.ordered.iter().any(|r| r.served.group == group_version.group && r.served.version == group_version.version)
-    }
-
-    /// A served resource of this kind.
-    pub fn by_kind(&self, group_version: &GroupVersion, kind: &str) -> Option<&Arc<Resource>> {
-        self.ordered.iter().find(|r| {
-            r.kind.kind == kind && r.kind.group == group_version.group && r.kind.version == group_version.version
-        })
     }
 }
