@@ -100,7 +100,10 @@ impl Call<'_> {
     }
 
     /// Runs mutating admission.
-    pub(crate) async fn mutate(
+    ///
+    /// # Errors
+    /// Whatever refuses the object.
+    pub async fn mutate(
         &self,
         operation: Operation,
         object: &mut Value,
@@ -114,7 +117,10 @@ impl Call<'_> {
     }
 
     /// Runs validating admission.
-    pub(crate) async fn validate(
+    ///
+    /// # Errors
+    /// Whatever refuses the object or its deletion.
+    pub async fn validate(
         &self,
         operation: Operation,
         name: &str,

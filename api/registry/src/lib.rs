@@ -18,5 +18,5 @@ pub mod strategy;
 
 pub use call::{Admission, Call, Operation, Review};
 pub use registry::Registry;
-pub use resource::{Resource, Subresource, Table};
+pub use resource::{Resource, Table};
 pub use strategy::{Column, Context, SelectableField, Strategy};

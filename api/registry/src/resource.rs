@@ -12,6 +12,8 @@ use crate::strategy::Strategy;
 
 mod builtin;
 
+pub use builtin::maturity;
+
 /// A resource in one of its served versions.
 #[derive(Clone)]
 pub struct Resource {

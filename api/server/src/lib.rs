@@ -6,15 +6,18 @@
 
 pub mod admission;
 pub mod decode;
-pub mod delete_options;
+pub mod discovery;
 pub mod http;
 pub mod in_process;
 pub mod info;
 pub mod listener;
+pub mod openapi;
 pub mod pipeline;
 pub mod probes;
 pub mod server;
-pub mod virtuals;
+pub mod streaming;
+pub mod upgrade;
+
 
 pub use in_process::InProcess;
 pub use pipeline::{Answer, Pipeline};

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use navarch_types::schema::{DefinitionId, ResourceFacts, Schema, Type};
-use navarch_types::{GroupResource, GroupVersionKind, GroupVersionResource};
+use navarch_types::{GroupResource, GroupVersionResource};
 
 use super::Resource;
 use crate::kinds;
@@ -61,8 +61,8 @@ fn stored_version<'s>(schema: &'s Schema, facts: &'s ResourceFacts) -> &'s Resou
     all.max_by_key(|r| maturity(&r.version)).unwrap_or(facts)
 }
 
-/// `v2` above `v1` above `v1beta2` above `v1beta1` above `v1alpha3`.
-fn maturity(version: &str) -> (u8, u32, u32) {
+/// Orders versions: `v2` above `v1` above `v1beta2` above `v1beta1` above `v1alpha3`.
+pub fn maturity(version: &str) -> (u8, u32, u32) {
     let rest = version.strip_prefix('v').unwrap_or(version);
     let number = |text: &str| text.parse().unwrap_or_default();
     if let Some((major, minor)) = rest.split_once("beta") {
@@ -96,7 +96,7 @@ fn same_type(schema: &Schema, a: Type, b: Type, seen: &mut HashSet<(DefinitionId
 
 /// The kind that a storage group and resource hold.
 #[cfg(test)]
-fn stored_kind(group: &str, version: &str, resource: &str) -> Option<GroupVersionKind> {
+fn stored_kind(group: &str, version: &str, resource: &str) -> Option<navarch_types::GroupVersionKind> {
     let table = super::Table::builtin();
     let served = GroupVersionResource {
         group: group.to_owned().into(),
