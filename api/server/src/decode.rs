@@ -103,14 +103,11 @@ impl Patch {
     /// # Errors
     /// 400 and 422 for patches that do not apply, and what decoding says about the result.
     pub fn apply(&self, call: &Call<'_>, kind: &GroupVersionKind, object: Value) -> Result<Value, ApiError> {
-        use navarch_types::patch;
-        let schema = Schema::builtin();
-        let patched = match self.patch_type {
-            PatchType::Json => patch::json(object, &self.content)?,
-            PatchType::Merge => patch::merge(object, &self.content)?,
-            PatchType::Strategic => patch::strategic(schema, kind, object, &self.content)?,
-            PatchType::Apply => return Err(unknown_patch()),
-        };
+        let mut patched = object;
+        match self.patch_type {
+            PatchType::Merge | PatchType::Strategic => json_patch::merge(&mut patched, &self.content),
+            PatchType::Json | PatchType::Apply => return Err(unknown_patch()),
+        }
         checked(call, kind, Parsed::from(patched), "PatchOptions")
     }
 }

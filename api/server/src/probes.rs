@@ -6,7 +6,7 @@ use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use navarch_auth::Authenticator;
-use navarch_telemetry::metrics::Metrics;
+use navarch_telemetry::Metrics;
 use navarch_types::{ApiError, Reason};
 use serde_json::{Value, json};
 

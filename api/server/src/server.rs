@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix_web::web;
 use arc_swap::ArcSwap;
-use navarch_telemetry::metrics::Metrics;
+use navarch_telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::discovery::Discovery;
