@@ -3,6 +3,7 @@
 use navarch_registry::Call;
 use navarch_registry::ops::delete::DeleteOptions;
 use navarch_types::decode::{self, FieldValidation, Parsed};
+use navarch_types::patch;
 use navarch_types::schema::Schema;
 use navarch_types::{ApiError, Body, GroupVersionKind, PatchType, Reason, WriteOptions};
 use serde_json::Value;
@@ -15,6 +16,8 @@ const DELETE_OPTIONS: GroupVersionKind = GroupVersionKind::new("", "v1", "Delete
 pub struct Patch {
     patch_type: PatchType,
     content: Value,
+    /// Fields that stood twice in it.
+    duplicates: Vec<String>,
 }
 
 /// An object of a kind. Findings that are no errors become warnings of the call.
@@ -88,14 +91,14 @@ impl Patch {
                  application/strategic-merge-patch+json",
             ));
         }
-        let content = match body {
-            Body::Value(value) => value.clone(),
+        let Parsed { value: content, duplicates } = match body {
+            Body::Value(value) => Parsed::from(value.clone()),
             Body::Bytes { content, .. } => {
-                decode::parse_json(content).map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?.value
+                decode::parse_json(content).map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?
             }
             Body::Empty => return Err(ApiError::bad_request("error decoding patch: unexpected end of JSON input")),
         };
-        Ok(Self { patch_type, content })
+        Ok(Self { patch_type, content, duplicates })
     }
 
     /// Applies the patch to an object of a kind and checks what comes out.
@@ -103,12 +106,18 @@ impl Patch {
     /// # Errors
     /// 400 and 422 for patches that do not apply, and what decoding says about the result.
     pub fn apply(&self, call: &Call<'_>, kind: &GroupVersionKind, object: Value) -> Result<Value, ApiError> {
-        let mut patched = object;
-        match self.patch_type {
-            PatchType::Merge | PatchType::Strategic => json_patch::merge(&mut patched, &self.content),
-            PatchType::Json | PatchType::Apply => return Err(unknown_patch()),
-        }
-        checked(call, kind, Parsed::from(patched), "PatchOptions")
+        let schema = Schema::builtin();
+        let patched = match self.patch_type {
+            PatchType::Json => patch::json(object, &self.content)?,
+            PatchType::Merge => patch::merge(object, &self.content)?,
+            PatchType::Strategic => patch::strategic(schema, kind, object, &self.content)?,
+            PatchType::Apply => return Err(unknown_patch()),
+        };
+        let validation = FieldValidation::parse(call.write.field_validation.as_deref(), "PatchOptions")?;
+        let duplicates = self.duplicates.clone();
+        let decoded = patch::conform_patched(schema, kind, patched, &self.content, duplicates, validation)?;
+        call.warn(decoded.warnings);
+        Ok(decoded.value)
     }
 }
 

@@ -4,7 +4,7 @@
 //! defaults, admission, strategy, transaction. What an adapter does is translate; it decides nothing. Nothing here holds
 //! state of its own: objects are in the store and in the caches.
 
-//ADM
+pub mod admission;
 pub mod decode;
 pub mod discovery;
 pub mod http;
