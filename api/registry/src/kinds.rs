@@ -5,10 +5,14 @@
 
 mod apps;
 mod at;
+mod batch;
+mod cells;
 mod fill;
 mod kind;
 mod pod;
+mod rules;
 mod service;
+mod storage;
 
 use kind::Kind;
 
@@ -18,13 +22,6 @@ static PLAIN: Kind = Kind::PLAIN;
 static WITH_STATUS: Kind = Kind::WITH_STATUS;
 static WITH_GENERATION: Kind = Kind::WITH_GENERATION;
 static FULL: Kind = Kind::FULL;
-static DEPLOYMENT: Kind = Kind { default: apps::defaults::deployment, ..Kind::FULL };
-static REPLICA_SET: Kind = Kind { default: apps::defaults::replica_set, ..Kind::FULL };
-static REPLICATION_CONTROLLER: Kind = Kind { default: apps::defaults::replication_controller, ..Kind::FULL };
-static STATEFUL_SET: Kind = Kind { default: apps::defaults::stateful_set, ..Kind::FULL };
-static DAEMON_SET: Kind = Kind { default: apps::defaults::daemon_set, ..Kind::FULL };
-static JOB: Kind = Kind { default: apps::defaults::job, ..Kind::FULL };
-static CRON_JOB: Kind = Kind { default: apps::defaults::cron_job, ..Kind::FULL };
 static POD_TEMPLATE: Kind = Kind { default: apps::defaults::pod_template_object, ..Kind::WITH_GENERATION };
 static SERVICE: Kind = Kind { default: service::defaults::service, ..Kind::WITH_STATUS };
 
@@ -38,17 +35,24 @@ fn kind(group: &str, resource: &str) -> &'static Kind {
     match (group, resource) {
         ("", "pods") => &pod::POD,
         ("", "podtemplates") => &POD_TEMPLATE,
-        ("", "replicationcontrollers") => &REPLICATION_CONTROLLER,
+        ("", "replicationcontrollers") => &apps::REPLICATION_CONTROLLER,
         ("", "services") => &SERVICE,
-        ("", "namespaces" | "nodes" | "persistentvolumes" | "persistentvolumeclaims" | "resourcequotas") => {
-            &WITH_STATUS
-        }
-        ("apps", "deployments") => &DEPLOYMENT,
-        ("apps", "replicasets") => &REPLICA_SET,
-        ("apps", "statefulsets") => &STATEFUL_SET,
-        ("apps", "daemonsets") => &DAEMON_SET,
-        ("batch", "jobs") => &JOB,
-        ("batch", "cronjobs") => &CRON_JOB,
+        ("", "persistentvolumes") => &storage::VOLUME,
+        ("", "persistentvolumeclaims") => &storage::CLAIM,
+        ("", "namespaces" | "nodes" | "resourcequotas") => &WITH_STATUS,
+        ("storage.k8s.io", "storageclasses") => &storage::STORAGE_CLASS,
+        ("storage.k8s.io", "volumeattributesclasses") => &storage::ATTRIBUTES_CLASS,
+        ("storage.k8s.io", "csidrivers") => &storage::CSI_DRIVER,
+        ("storage.k8s.io", "csinodes") => &storage::CSI_NODE,
+        ("storage.k8s.io", "csistoragecapacities") => &storage::STORAGE_CAPACITY,
+        ("storage.k8s.io", "volumeattachments") => &storage::ATTACHMENT,
+        ("apps", "controllerrevisions") => &apps::CONTROLLER_REVISION,
+        ("apps", "deployments") => &apps::DEPLOYMENT,
+        ("apps", "replicasets") => &apps::REPLICA_SET,
+        ("apps", "statefulsets") => &apps::STATEFUL_SET,
+        ("apps", "daemonsets") => &apps::DAEMON_SET,
+        ("batch", "jobs") => &batch::JOB,
+        ("batch", "cronjobs") => &batch::CRON_JOB,
         _ => generic(group, resource),
     }
 }
@@ -66,7 +70,6 @@ fn generic(group: &str, resource: &str) -> &'static Kind {
         ("autoscaling", "horizontalpodautoscalers")
         | ("networking.k8s.io", "servicecidrs")
         | ("certificates.k8s.io", "certificatesigningrequests" | "podcertificaterequests")
-        | ("storage.k8s.io", "volumeattachments")
         | ("resource.k8s.io", "resourceclaims")
         | ("apiregistration.k8s.io", "apiservices")
         | ("storagemigration.k8s.io", "storageversionmigrations")

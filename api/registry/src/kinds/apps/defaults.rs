@@ -1,6 +1,6 @@
 //! Defaults of the workload kinds.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::kinds::fill::{down, drop_field, each, ensure, fill, fill_zero, within};
 use crate::kinds::pod::defaults::template;
@@ -164,6 +164,8 @@ pub(crate) fn pod_template_object(object: &mut Value) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
