@@ -250,6 +250,19 @@ impl<K: Resource> Api<K> {
         self.client.send(request).await.map(drop)
     }
 
+    /// Deletes one object and returns what is left of it while it waits for finalizers or its grace; `None` if it is gone.
+    ///
+    /// # Errors
+    /// As [`Api::delete`].
+    pub async fn delete_returning(&self, name: &str, options: &DeleteOptions) -> Result<Option<Arc<K>>, ApiError> {
+        let mut request = self.request(Verb::Delete, Some(name));
+        request.body = Body::Value(options.to_value());
+        match self.client.send(request).await? {
+            ResourceResponse::Object(object) => object.typed().map(Some).map_err(ApiError::internal),
+            _ => Ok(None),
+        }
+    }
+
     /// Posts to a subresource and returns what it answers.
     ///
     /// # Errors

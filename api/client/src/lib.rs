@@ -4,8 +4,20 @@
 //! Imports the object model only. The binary supplies the in-process transport; the HTTP transport is here.
 
 pub mod client;
+pub mod expectations;
+pub mod informer;
+pub mod leader;
+pub mod queue;
+pub mod recorder;
+pub mod store;
 pub mod testing;
 pub mod transport;
 
-pub use client::{Api, Client};
+pub use client::{Api, Client, DeleteOptions, Resource};
+pub use expectations::Expectations;
+pub use informer::{Informer, InformerFactory, Subscription};
+pub use leader::{LeaderGate, LeaderSwitch};
+pub use queue::WorkQueue;
+pub use recorder::{EventRecorder, EventType};
+pub use store::{Change, Item, ObjectKey, Partial, Store};
 pub use transport::{Transport, WatchStream};

@@ -130,7 +130,7 @@ fn who_does_not_lead_refuses() {
 #[test]
 fn more_than_may_be_uncommitted_is_refused() {
     let mut settings = config(1);
-    settings.uncommitted_bytes_max = 100;
+    (settings.uncommitted_bytes_max, settings.message_bytes_max) = (100, 50);
     let mut core = alone();
     core = Core::new(
         settings,

@@ -295,6 +295,7 @@ async fn a_failure_of_the_log_or_the_state_is_fatal() {
 async fn somebody_elses_data_is_refused() {
     let member = Member::default();
     let handle = member.start(|_| {}).unwrap();
+    leading(&handle).await;
     within(handle.shutdown()).await;
     let refusal = |change: fn(&mut Config)| member.start(change).err().unwrap().to_string();
     let other = refusal(|config| config.cluster_id = "other".into());

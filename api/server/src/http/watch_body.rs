@@ -1,0 +1,130 @@
+//! The body of a watch: one JSON document an event, as they come.
+//!
+//! A client that has gone is noticed when something is written to it, so something is: over HTTP/2 a watch that has nothing
+//! to say would otherwise be kept for its whole time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::{HttpResponse, http::header};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures::Stream;
+use navarch_registry::Resource;
+use navarch_registry::ops::watch::Watch;
+use navarch_types::{ApiError, WatchEvent};
+use serde_json::{Value, json};
+
+use super::accept::{Form, View};
+use super::table::{self, Include};
+use crate::info::Query;
+
+/// How often a silent watch is written to: a line break, which no decoder minds between documents.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// Events that are there already go out in one write, up to about this size.
+const FRAME_BYTES: usize = 64 * 1024;
+
+struct State {
+    watch: Watch,
+    form: Form,
+    include: Include,
+    over: bool,
+}
+
+/// The response of a watch.
+pub fn response(watch: Watch, form: Form, query: &Query) -> HttpResponse {
+    let include = match Include::parse(query.get("includeObject")) {
+        Ok(include) => include,
+        Err(error) => return super::respond::error(&error, form),
+    };
+    let media_type = match form.view {
+        View::Full => "application/json".to_owned(),
+        View::Table => "application/json;as=Table;g=meta.k8s.io;v=v1".to_owned(),
+        View::Metadata => "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1".to_owned(),
+    };
+    let state = State { watch, form, include, over: false };
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::CONTENT_TYPE, media_type));
+    response.streaming(frames(state))
+}
+
+fn frames(state: State) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
+    futures::stream::unfold(state, |mut state| async move {
+        if state.over {
+            return None;
+        }
+        let frame = state.frame().await?;
+        Some((Ok(frame), state))
+    })
+}
+
+impl State {
+    /// The next write, or nothing at the end.
+    async fn frame(&mut self) -> Option<Bytes> {
+        let mut out = BytesMut::new();
+        match tokio::time::timeout(HEARTBEAT, self.watch.next()).await {
+            Err(_) => out.put_u8(b'\n'),
+            Ok(Ok(None)) => return None,
+            Ok(Ok(Some(event))) => self.write(&event, &mut out),
+            Ok(Err(error)) => self.fail(&error, &mut out),
+        }
+        while !self.over && out.len() < FRAME_BYTES {
+            match self.watch.next().now_or_never_ready() {
+                Some(Ok(Some(event))) => self.write(&event, &mut out),
+                Some(Ok(None)) => self.over = true,
+                Some(Err(error)) => self.fail(&error, &mut out),
+                None => break,
+            }
+        }
+        Some(out.freeze())
+    }
+
+    fn fail(&mut self, error: &ApiError, out: &mut BytesMut) {
+        self.over = true;
+        let event = json!({"type": "ERROR", "object": error.status()});
+        out.put_slice(event.to_string().as_bytes());
+        out.put_u8(b'\n');
+    }
+
+    fn write(&mut self, event: &WatchEvent, out: &mut BytesMut) {
+        let resource = Arc::clone(self.watch.resource());
+        match self.form.view {
+            View::Full => {
+                out.reserve(event.object.served_len() + 40);
+                out.put_slice(b"{\"type\":\"");
+                out.put_slice(event.event_type.as_str().as_bytes());
+                out.put_slice(b"\",\"object\":");
+                event.object.write_served(out);
+                out.put_slice(b"}\n");
+            }
+            View::Table | View::Metadata => match self.shown(&resource, event) {
+                Ok(object) => {
+                    let event = json!({"type": event.event_type.as_str(), "object": object});
+                    out.put_slice(event.to_string().as_bytes());
+                    out.put_u8(b'\n');
+                }
+                Err(error) => self.fail(&error, out),
+            },
+        }
+    }
+
+    fn shown(&self, resource: &Resource, event: &WatchEvent) -> Result<Value, ApiError> {
+        let value = event.object.to_value().map_err(ApiError::internal)?;
+        if self.form.view == View::Metadata {
+            return Ok(table::partial(&value));
+        }
+        if event.event_type == navarch_types::WatchEventType::Bookmark {
+            return table::table(resource, std::iter::empty(), value["metadata"].clone(), self.include);
+        }
+        let metadata = json!({"resourceVersion": event.object.revision().to_string()});
+        table::table(resource, std::iter::once(&*event.object), metadata, self.include)
+    }
+}
+
+/// Polls a future once.
+trait NowOrNever: Future + Sized {
+    fn now_or_never_ready(self) -> Option<Self::Output> {
+        futures::FutureExt::now_or_never(self)
+    }
+}
+
+impl<F: Future + Sized> NowOrNever for F {}
