@@ -10,6 +10,8 @@ use crate::error::{ApiError, Reason};
 const OPERATIONS_MAX: usize = 10_000;
 /// All copies together may not make more than a request's body could carry.
 const COPIED_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// What operations build up may not nest deeper than what is parsed, since values are walked by recursion.
+const DEPTH_MAX: usize = 128;
 
 pub(super) fn apply(current: Value, patch: &Value) -> Result<Value, ApiError> {
     let operations =
@@ -25,9 +27,20 @@ pub(super) fn apply(current: Value, patch: &Value) -> Result<Value, ApiError> {
     let mut patched = current;
     let mut copied_bytes = 0_usize;
     for operation in &operations {
-        if let PatchOperation::Copy(copy) = operation {
-            let source = patched.pointer(copy.from.as_str());
-            copied_bytes = copied_bytes.saturating_add(source.map_or(0, |v| v.to_string().len()));
+        let source = match operation {
+            PatchOperation::Copy(copy) => patched.pointer(copy.from.as_str()),
+            PatchOperation::Move(moved) => patched.pointer(moved.from.as_str()),
+            PatchOperation::Add(add) => Some(&add.value),
+            PatchOperation::Replace(replace) => Some(&replace.value),
+            PatchOperation::Remove(_) | PatchOperation::Test(_) => None,
+        };
+        let steps = operation.path().count();
+        let room = DEPTH_MAX.checked_sub(steps);
+        if room.is_none_or(|room| source.is_some_and(|value| deeper_than(value, room))) {
+            return Err(ApiError::bad_request(format!("a JSON patch may not nest deeper than {DEPTH_MAX} levels")));
+        }
+        if let (PatchOperation::Copy(_), Some(source)) = (operation, source) {
+            copied_bytes = copied_bytes.saturating_add(source.to_string().len());
             if copied_bytes > COPIED_BYTES_MAX {
                 let why = format!("the copies of a JSON patch may not exceed {COPIED_BYTES_MAX} bytes");
                 return Err(ApiError::new(Reason::RequestEntityTooLarge, why));
@@ -36,6 +49,16 @@ pub(super) fn apply(current: Value, patch: &Value) -> Result<Value, ApiError> {
         json_patch::patch(&mut patched, std::slice::from_ref(operation)).map_err(|e| unprocessable(&e.to_string()))?;
     }
     Ok(patched)
+}
+
+/// Whether a value nests deeper than so many levels.
+fn deeper_than(value: &Value, levels: usize) -> bool {
+    match (value, levels.checked_sub(1)) {
+        (Value::Array(list), Some(levels)) => list.iter().any(|v| deeper_than(v, levels)),
+        (Value::Object(map), Some(levels)) => map.values().any(|v| deeper_than(v, levels)),
+        (Value::Array(_) | Value::Object(_), None) => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -72,9 +95,21 @@ mod tests {
     }
 
     #[test]
-    fn copies_cannot_grow_without_end() {
+    fn copies_and_nesting_cannot_grow_without_end() {
         let current = json!({"a": {"x": "y"}});
-        let patch = json!(vec![json!({"op": "copy", "from": "/a", "path": "/a/b"}); 60]);
-        assert_eq!(apply(current.clone(), &patch).unwrap_err().code(), 413);
+        let doubling: Vec<Value> =
+            (0..60).map(|n| json!({"op": "copy", "from": "/a", "path": format!("/a/{n}")})).collect();
+        assert_eq!(apply(current.clone(), &json!(doubling)).unwrap_err().code(), 413);
+        let nesting = json!(vec![json!({"op": "copy", "from": "/a", "path": "/a/b"}); 200]);
+        assert_eq!(apply(current.clone(), &nesting).unwrap_err().code(), 400);
+        let round = [
+            json!({"op": "move", "from": "/a", "path": "/b"}),
+            json!({"op": "add", "path": "/a", "value": {}}),
+            json!({"op": "move", "from": "/b", "path": "/a/b"}),
+        ];
+        let nesting = Value::Array(std::iter::repeat_n(round, 200).flatten().collect());
+        assert_eq!(apply(current.clone(), &nesting).unwrap_err().code(), 400);
+        let path = "/a".repeat(200);
+        assert_eq!(apply(current, &json!([{"op": "add", "path": path, "value": 1}])).unwrap_err().code(), 400);
     }
 }

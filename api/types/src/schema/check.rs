@@ -354,8 +354,8 @@ mod tests {
         let (lease, _) =
             check("coordination.k8s.io/v1/Lease", json!({"spec": {"renewTime": "2024-01-01T00:00:00.1Z"}})).unwrap();
         assert_eq!(lease["spec"]["renewTime"], "2024-01-01T00:00:00.100000Z");
-        let (role, _) = check("rbac.authorization.k8s.io/v1/Role", json!({"rules": []})).unwrap();
-        assert_eq!(role, json!({"rules": []}));
+        let (role, _) = check("rbac.authorization.k8s.io/v1/Role", json!({"rules": [{"verbs": [], "resources": []}]})).unwrap();
+        assert_eq!(role, json!({"rules": [{"verbs": []}]}));
     }
 
     fn any_json() -> impl Strategy<Value = Value> {

@@ -143,7 +143,8 @@ fn retained_keys() {
 
 #[test]
 fn wrong_patches_are_refused() {
-    let current = containers(&["a"]);
+    let mut current = containers(&["a"]);
+    current["metadata"] = json!({"finalizers": ["a"]});
     for (patch, code) in [
         (json!([]), 400),
         (json!("x"), 400),
