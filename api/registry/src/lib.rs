@@ -10,6 +10,7 @@ pub mod convert;
 pub mod field_value;
 pub mod kinds;
 pub mod meta;
+pub mod openapi;
 pub mod ops;
 pub mod registry;
 pub mod resource;

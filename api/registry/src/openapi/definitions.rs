@@ -51,15 +51,24 @@ pub(super) fn leaves(dialect: Dialect) -> Vec<(&'static str, Value)> {
         Dialect::V3 => json!({"oneOf": [{"type": "integer"}, {"type": "string"}], "format": "int-or-string"}),
     };
     let mut leaves = vec![
-        (Type::Quantity, json!({"type": "string", "description": "A decimal number with an optional suffix: 100m, 1.5Gi, 2e3."})),
+        (
+            Type::Quantity,
+            json!({"type": "string", "description": "A decimal number with an optional suffix: 100m, 1.5Gi, 2e3."}),
+        ),
         (Type::Time, json!({"type": "string", "format": "date-time", "description": "A time to the second."})),
-        (Type::MicroTime, json!({"type": "string", "format": "date-time", "description": "A time to the microsecond."})),
+        (
+            Type::MicroTime,
+            json!({"type": "string", "format": "date-time", "description": "A time to the microsecond."}),
+        ),
         (Type::IntOrString, int_or_string),
     ]
     .into_iter()
     .filter_map(|(kind, schema)| Some((leaf(kind)?, schema)))
     .collect::<Vec<_>>();
-    leaves.push((PATCH_BODY, json!({"type": "object", "description": "A patch; what it may hold depends on its media type."})));
+    leaves.push((
+        PATCH_BODY,
+        json!({"type": "object", "description": "A patch; what it may hold depends on its media type."}),
+    ));
     leaves
 }
 
@@ -172,11 +181,8 @@ fn property(
         }
         None => {}
     }
-    let strategies = [
-        (field.patch_merge, "merge"),
-        (field.patch_retain_keys, "retainKeys"),
-        (field.patch_replace, "replace"),
-    ];
+    let strategies =
+        [(field.patch_merge, "merge"), (field.patch_retain_keys, "retainKeys"), (field.patch_replace, "replace")];
     let strategies: Vec<&str> = strategies.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
     if !strategies.is_empty() {
         extension("patch-strategy", strategies.join(",").into());

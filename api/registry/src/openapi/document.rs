@@ -57,7 +57,12 @@ impl<'s> Part<'s> {
     }
 
     /// Calls back with each definition that `known` has not.
-    pub(super) fn each_definition(&self, dialect: Dialect, known: &mut BTreeSet<String>, mut put: impl FnMut(&str, &Value)) {
+    pub(super) fn each_definition(
+        &self,
+        dialect: Dialect,
+        known: &mut BTreeSet<String>,
+        mut put: impl FnMut(&str, &Value),
+    ) {
         let structures = self.structures();
         let names: Vec<&str> = structures.iter().map(|id| self.schema.definition(*id).name.as_ref()).collect();
         let texts = Descriptions::of(names.into_iter());

@@ -3,7 +3,9 @@
 use navarch_types::schema::{ResourceFacts, Schema, SubresourceFacts};
 use navarch_types::{GroupVersionKind, Verb};
 
-use super::parameters::{DELETE, NAME, NAMESPACE, PATCH, PATH, PRETTY, Parameter, SELECT, WATCH, WRITE, of_subresource};
+use super::parameters::{
+    DELETE, NAME, NAMESPACE, PATCH, PATH, PRETTY, Parameter, SELECT, WATCH, WRITE, of_subresource,
+};
 
 /// A definition, as documents name it.
 pub(super) type DefinitionName = String;
@@ -80,16 +82,10 @@ pub(super) fn paths(schema: &Schema, resource: &ResourceFacts) -> Vec<PathItem> 
     let maker = Maker { schema, resource };
     let base = format!("/{}", root(&resource.group, &resource.version));
     let name = &resource.resource;
-    let collection = if resource.namespaced {
-        format!("{base}/namespaces/{{namespace}}/{name}")
-    } else {
-        format!("{base}/{name}")
-    };
+    let collection =
+        if resource.namespaced { format!("{base}/namespaces/{{namespace}}/{name}") } else { format!("{base}/{name}") };
     let item = format!("{collection}/{{name}}");
-    let mut items = vec![
-        maker.item(&collection, &[], maker.collection()),
-        maker.item(&item, &[NAME], maker.object()),
-    ];
+    let mut items = vec![maker.item(&collection, &[], maker.collection()), maker.item(&item, &[NAME], maker.object())];
     if resource.namespaced && resource.serves(Verb::List) {
         let mut list = maker.list();
         list.id = format!("list{}{}ForAllNamespaces", maker.camel(), resource.kind);
@@ -100,7 +96,11 @@ pub(super) fn paths(schema: &Schema, resource: &ResourceFacts) -> Vec<PathItem> 
         if subresource.connect {
             items.push(maker.item(&path, &[NAME], maker.connect(subresource, "")));
             if subresource.name == "proxy" {
-                items.push(maker.item(&format!("{path}/{{path}}"), &[NAME, PATH], maker.connect(subresource, "WithPath")));
+                items.push(maker.item(
+                    &format!("{path}/{{path}}"),
+                    &[NAME, PATH],
+                    maker.connect(subresource, "WithPath"),
+                ));
             }
         } else {
             items.push(maker.item(&path, &[NAME], maker.subresource(subresource)));
@@ -331,8 +331,14 @@ mod tests {
         let mut seen = HashSet::new();
         for operation in schema.resources().iter().flat_map(|r| paths(schema, r)).flat_map(|i| i.operations) {
             assert!(seen.insert(operation.id.clone()), "{}", operation.id);
-            assert!(operation.result.is_some() || matches!(operation.action, "connect") || operation.id.ends_with("Log"));
-            assert!(!matches!(operation.method, "post" | "put" | "patch") || operation.action == "connect" || operation.body.is_some());
+            assert!(
+                operation.result.is_some() || matches!(operation.action, "connect") || operation.id.ends_with("Log")
+            );
+            assert!(
+                !matches!(operation.method, "post" | "put" | "patch")
+                    || operation.action == "connect"
+                    || operation.body.is_some()
+            );
         }
     }
 }
