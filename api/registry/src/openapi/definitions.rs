@@ -209,10 +209,18 @@ fn of_type(schema: &Schema, kind: Type, dialect: Dialect) -> Value {
         Type::Bytes => json!({"type": "string", "format": "byte"}),
         Type::Object => json!({"type": "object"}),
         Type::Struct(id) => dialect.used(&name(schema.definition(id))),
-        Type::List(element) => json!({"type": "array", "items": of_type(schema, schema.element(element), dialect)}),
+        Type::List(element) => json!({"type": "array", "items": of_element(schema, schema.element(element), dialect)}),
         Type::Map(element) => {
-            json!({"type": "object", "additionalProperties": of_type(schema, schema.element(element), dialect)})
+            json!({"type": "object", "additionalProperties": of_element(schema, schema.element(element), dialect)})
         }
         Type::Any | Type::Quantity | Type::Time | Type::MicroTime | Type::IntOrString => json!({}),
+    }
+}
+
+/// Elements have no description of their own, so the bare reference will do; kubectl shows its name then.
+fn of_element(schema: &Schema, kind: Type, dialect: Dialect) -> Value {
+    match leaf(kind) {
+        Some(name) => dialect.reference(name),
+        None => of_type(schema, kind, dialect),
     }
 }
