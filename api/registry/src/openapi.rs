@@ -74,8 +74,13 @@ pub enum OpenApiError {
     Io(#[from] std::io::Error),
 }
 
+/// By path, and whether in protobuf.
+type Kept = HashMap<(String, bool), Arc<Document>>;
+
 /// What is kept: one document a group and version, and two of version 2.
-static DOCUMENTS: LazyLock<Mutex<HashMap<(String, bool), Arc<Document>>>> = LazyLock::new(Mutex::default);
+static DOCUMENTS: LazyLock<Mutex<Kept>> = LazyLock::new(Mutex::default);
+/// One document is made at a time, so that many who ask at once take no more memory than one.
+static MAKING: Mutex<()> = Mutex::new(());
 
 /// The document at a path (`/openapi/v2`, `/openapi/v3`, `/openapi/v3/apis/apps/v1`), in a form that `accept` allows.
 ///
@@ -92,6 +97,10 @@ pub fn document(path: &str, accept: Option<&str>) -> Result<Arc<Document>, OpenA
     if let Some(found) = DOCUMENTS.lock().get(&key) {
         return Ok(Arc::clone(found));
     }
+    let _alone = MAKING.lock();
+    if let Some(found) = DOCUMENTS.lock().get(&key) {
+        return Ok(Arc::clone(found));
+    }
     let content = match path.strip_prefix("openapi/").ok_or(OpenApiError::NotFound)? {
         "v2" if protobuf => document::v2_protobuf(schema, VERSION),
         "v2" => document::v2(schema, VERSION),
@@ -104,7 +113,8 @@ pub fn document(path: &str, accept: Option<&str>) -> Result<Arc<Document>, OpenA
     };
     let content_type = if protobuf { V2_PROTOBUF[0] } else { "application/json" };
     let made = Arc::new(Document::new(content_type, &content)?);
-    Ok(Arc::clone(DOCUMENTS.lock().entry(key).or_insert(made)))
+    DOCUMENTS.lock().insert(key, Arc::clone(&made));
+    Ok(made)
 }
 
 /// Whether protobuf is wanted, by the first form in the list that there is.

@@ -190,6 +190,8 @@ pub fn validate_immutable(path: &Path<'_>, new: Option<&Value>, old: Option<&Val
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use serde_json::json;
 
     use super::*;
