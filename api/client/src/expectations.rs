@@ -64,7 +64,7 @@ impl<K: Eq + Hash + Clone> Expectations<K> {
                 found.metadata().uid.as_deref() == Some(uid) && found.metadata().deletion_timestamp.is_none()
             })
         });
-        let done = entry.deletions.is_empty() && informer.revision() >= entry.revision;
+        let done = entry.deletions.is_empty() && informer.store().revision() >= entry.revision;
         if done || entry.since.elapsed() >= TIMEOUT {
             expected.remove(key);
             return true;
