@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod expectations;
+pub mod http;
 pub mod informer;
 pub mod leader;
 pub mod queue;
