@@ -1,3 +1,32 @@
-//! The navarch binary.
+//! The navarch binary: commands and wiring. The only place where everything meets; nothing is decided here that a
+//! component could decide.
 
-fn main() {}
+mod bootstrap;
+mod cli;
+mod commands;
+mod control_plane;
+mod daemon;
+mod endpoints;
+mod in_process;
+mod machine;
+mod node;
+mod process;
+mod store;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match commands::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("navarch: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
