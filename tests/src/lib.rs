@@ -1,1 +1,1 @@
-//!
+//! What the tests of the whole share: running the program and its clients.
