@@ -1,0 +1,12 @@
+//! `navarch version`.
+
+use super::CommandError;
+
+/// The program's version and the API's.
+pub const TEXT: &str = concat!(env!("CARGO_PKG_VERSION"), " (Kubernetes API v1.36)");
+
+/// Prints the version.
+pub fn run() -> Result<(), CommandError> {
+    println!("navarch {TEXT}");
+    Ok(())
+}
