@@ -35,7 +35,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("navarch-kubelet", &["navarch-types", "navarch-client", "navarch-supervision", "navarch-telemetry"]),
     ("navarch-network", &["navarch-types", "navarch-client", "navarch-supervision", "navarch-telemetry"]),
     ("navarch-chaos", &["navarch-raft-contract", "navarch-raft-driver", "navarch-storage"]),
-    ("navarch-tests", &["navarch-types"]),
+    ("navarch-tests", &["navarch-kubelet"]),
 ];
 
 fn root() -> PathBuf {

@@ -1,0 +1,399 @@
+//! A control-plane member: its parts, in the order they are made, and its subtree.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use navarch_admission::AdmissionChain;
+use navarch_auth::pki::{self, Kubeconfig, ServingNames};
+use navarch_auth::token::Tokens;
+use navarch_auth::view::{CachesView, ObjectView};
+use navarch_auth::{Authenticator, Authorizer, Pki, VirtualResources};
+use navarch_client::{Client, InformerFactory};
+use navarch_config::Settings;
+use navarch_registry::allocate::ServiceNetwork;
+use navarch_registry::{Registry, Table};
+use navarch_scheduler::{Figures, Framework, SchedulerContext};
+use navarch_server::probes::{Check, ExtraEndpoint};
+use navarch_server::{ApiServer, InProcess, Pipeline, ServerConfig};
+use navarch_store::upkeep;
+use navarch_supervision::{ChildSpec, Strategy, SupervisorSpec, TaskContext, Tree};
+use navarch_telemetry::Metrics;
+use navarch_types::{ApiError, UserInfo};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::bootstrap::{self, Reach};
+use crate::endpoints::{self, TreeView};
+use crate::process::{Stages, admin_kubeconfig};
+use crate::store::{self, StoreParts};
+use crate::{in_process, machine};
+
+/// How long the only member may take to lead: it campaigns at once.
+const LEAD_DEADLINE: Duration = Duration::from_secs(30);
+/// Between two looks for keys to expire.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks at what history may be forgotten.
+const COMPACT_EVERY: Duration = Duration::from_secs(10);
+/// One proposal of the upkeep.
+const UPKEEP_DEADLINE: Duration = Duration::from_secs(10);
+/// Threads that serve connections. Two serve far more than one disk can sync; each costs memory.
+const API_THREADS: usize = 2;
+
+/// Why a member does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    /// Keys and certificates.
+    #[error(transparent)]
+    Pki(#[from] pki::PkiError),
+    /// The listener.
+    #[error(transparent)]
+    Start(#[from] navarch_server::StartError),
+    /// It did not become leader of its own cluster.
+    #[error("the store did not become ready within {} s", LEAD_DEADLINE.as_secs())]
+    NoLeader,
+    /// The first objects could not be written.
+    #[error("cannot write the cluster's first objects: {0}")]
+    Bootstrap(ApiError),
+    /// A request of the process itself failed.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+/// An open member.
+pub struct ControlPlane {
+    store: StoreParts,
+    pipeline: Arc<Pipeline>,
+    view: Arc<dyn ObjectView>,
+    pki: Pki,
+    listen: SocketAddr,
+    /// Bound before anything else starts, so that a port in use is told at once; taken by the first start.
+    bound: Arc<Mutex<Option<ApiServer>>>,
+    make_server: Arc<dyn Fn() -> Result<ApiServer, navarch_server::StartError> + Send + Sync>,
+    serving: Arc<AtomicBool>,
+    tree: TreeView,
+    metrics: Metrics,
+    settings: Settings,
+    address: IpAddr,
+}
+
+impl ControlPlane {
+    /// Opens the data folder, takes the port, and makes sure of the first objects.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing is left running.
+    pub async fn open(settings: &Settings) -> Result<Self, OpenError> {
+        let address = settings.server.advertise_address.unwrap_or_else(machine::address);
+        let listen = SocketAddr::new(settings.server.bind_address, settings.server.port);
+        let pki = Pki::open(&settings.data_dir.join("pki"))?;
+        let store = store::open(&settings.data_dir, &settings.server.store)?;
+        let view: Arc<dyn ObjectView> = Arc::new(CachesView::new(Arc::clone(&store.caches)));
+        let issuer = format!("https://kubernetes.default.svc.{}", settings.cluster.domain);
+        let tokens = Tokens::new(Arc::clone(pki.service_account_key()), &issuer);
+        let authenticator = Arc::new(Authenticator::new(tokens, pki.client_verifier()?, Arc::clone(&view)));
+        let authorizer = Arc::new(Authorizer::new(Arc::clone(&view)));
+        let virtuals = VirtualResources::new(Arc::clone(&authenticator), Arc::clone(&authorizer), Arc::clone(&view));
+        let services = ServiceNetwork {
+            cidrs: vec![settings.cluster.service_cidr.into()],
+            node_ports: (settings.server.node_port_min, settings.server.node_port_max),
+        };
+        let registry =
+            Registry::new(Table::builtin(), store.store.clone(), Arc::clone(&store.caches), services);
+        let chain = AdmissionChain::new(Arc::clone(&view), Arc::clone(&authorizer));
+        let admission = Arc::new(navarch_server::admission::Chain(Arc::new(chain)));
+        let pipeline = Arc::new(Pipeline::new(registry, authenticator, authorizer, virtuals, admission));
+        let tree = TreeView::default();
+        let metrics = Metrics::default();
+        let serving = Arc::new(AtomicBool::new(false));
+        let tls = Arc::new(ArcSwap::from_pointee(serving_config(&pki, settings, address)?));
+        let make_server = server_maker(Arc::clone(&pipeline), listen, tls, address, &tree, &metrics, &serving);
+        let bound = Arc::new(Mutex::new(Some(make_server()?)));
+        let settings = settings.clone();
+        let this =
+            Self { store, pipeline, view, pki, listen, bound, make_server, serving, tree, metrics, settings, address };
+        this.write_kubeconfig()?;
+        this.lead().await?;
+        let reach = Reach { address, port: listen.port() };
+        bootstrap::run(this.pipeline.registry(), &*this.view, &this.settings, &reach)
+            .await
+            .map_err(OpenError::Bootstrap)?;
+        Ok(this)
+    }
+
+    fn write_kubeconfig(&self) -> Result<(), OpenError> {
+        let host = if self.listen.ip().is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { self.listen.ip() };
+        let server = format!("https://{}", SocketAddr::new(host, self.listen.port()));
+        let kubeconfig = Kubeconfig {
+            cluster: &self.settings.cluster.name,
+            server: &server,
+            ca_pem: self.pki.ca_pem(),
+            user: "kubernetes-admin",
+            identity: &self.pki.admin()?,
+        };
+        pki::write_kubeconfig(&admin_kubeconfig(&self.settings.data_dir), &kubeconfig)?;
+        Ok(())
+    }
+
+    async fn lead(&self) -> Result<(), OpenError> {
+        let mut status = self.store.raft.watch();
+        let ready = status.wait_for(|status| status.ready);
+        match tokio::time::timeout(LEAD_DEADLINE, ready).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(OpenError::NoLeader),
+        }
+    }
+
+    /// A client of this process, as a user.
+    pub fn client(&self, user: UserInfo) -> Client {
+        in_process::client(&InProcess::new(Arc::clone(&self.pipeline)), user)
+    }
+
+    /// Keys and certificates.
+    pub fn pki(&self) -> &Pki {
+        &self.pki
+    }
+
+    /// The address that clients and pods are told.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// All metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Shows the tree to whoever asks the API for it.
+    pub fn show(&self, tree: &Tree) {
+        self.tree.show(tree);
+    }
+
+    /// The subtree: API server, upkeep, informers, and what only the leader runs.
+    pub fn spec(&self, stages: &Stages) -> ChildSpec {
+        endpoints::allow_faults();
+        let informers = InformerFactory::new(self.client(UserInfo::new(
+            "system:kube-controller-manager",
+            &["system:authenticated"],
+        )));
+        let spec = SupervisorSpec::new("control-plane", Strategy::OneForOne)
+            .child(self.api_server(stages))
+            .child(self.maintenance())
+            .child(informers_spec(&informers))
+            .child(self.leader_gate(&informers));
+        ChildSpec::supervisor(spec)
+    }
+
+    fn api_server(&self, stages: &Stages) -> ChildSpec {
+        let (bound, make, serving) =
+            (Arc::clone(&self.bound), Arc::clone(&self.make_server), Arc::clone(&self.serving));
+        let stages = stages.clone();
+        ChildSpec::task("api-server", move |context: TaskContext| {
+            let (bound, make, serving, stages) =
+                (Arc::clone(&bound), Arc::clone(&make), Arc::clone(&serving), stages.clone());
+            async move {
+                let first = bound.lock().take();
+                let server = match first {
+                    Some(server) => server,
+                    None => make()?,
+                };
+                let handle = server.start()?;
+                serving.store(true, Ordering::Release);
+                stages.reached("api-ready");
+                tracing::info!(address = %handle.local_addr(), "the API serves");
+                context.stopped().await;
+                serving.store(false, Ordering::Release);
+                handle.stop().await;
+                Ok::<(), navarch_server::StartError>(())
+            }
+        })
+    }
+
+    fn maintenance(&self) -> ChildSpec {
+        let store = self.store.store.clone();
+        let expiry = ChildSpec::task("expiry", move |context: TaskContext| {
+            let store = store.clone();
+            async move {
+                while sleep_unless_stopped(&context, EXPIRE_EVERY).await {
+                    // A full batch means that there is more.
+                    while upkeep::expire(&store, now_ms(), Instant::now() + UPKEEP_DEADLINE).await? > 0 {}
+                }
+                Ok::<(), navarch_store::StoreError>(())
+            }
+        });
+        let store = self.store.store.clone();
+        let retention_ms = self.settings.server.store.retention_minutes * 60_000;
+        let compactor = ChildSpec::task("compactor", move |context: TaskContext| {
+            let store = store.clone();
+            async move {
+                let mut retention = upkeep::Retention::new(retention_ms);
+                while sleep_unless_stopped(&context, COMPACT_EVERY).await {
+                    if let Some(floor) = retention.observe(now_ms(), store.revision()) {
+                        upkeep::compact(&store, floor, Instant::now() + UPKEEP_DEADLINE).await?;
+                    }
+                }
+                Ok::<(), navarch_store::StoreError>(())
+            }
+        });
+        let spec = SupervisorSpec::new("store-maintenance", Strategy::OneForOne).child(expiry).child(compactor);
+        ChildSpec::supervisor(spec)
+    }
+
+    fn leader_gate(&self, informers: &InformerFactory) -> ChildSpec {
+        let (sender, receiver) = tokio::sync::watch::channel(None);
+        let mut status = self.store.raft.watch();
+        actix::spawn(async move {
+            // Ends with the driver.
+            loop {
+                let term = {
+                    let status = status.borrow_and_update();
+                    status.ready.then_some(status.term)
+                };
+                sender.send_if_modified(|present| std::mem::replace(present, term) != term);
+                if status.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        let server = InProcess::new(Arc::clone(&self.pipeline));
+        let informers = informers.clone();
+        let pki_ca = self.pki.ca_pem().to_owned();
+        let settings = self.settings.clone();
+        let figures = Arc::new(Figures::default());
+        ChildSpec::gate("leader-gate", receiver, move |term: u64| {
+            let server = server.clone();
+            let of_user = move |user: UserInfo| in_process::client(&server, user).fenced(term);
+            let scheduler = SchedulerContext {
+                client: of_user(UserInfo::new("system:kube-scheduler", &["system:authenticated"])),
+                informers: informers.clone(),
+                framework: Arc::new(Framework::default()),
+                figures: Arc::clone(&figures),
+            };
+            let controllers = crate::leader::controllers(&settings, &pki_ca, of_user, &informers);
+            SupervisorSpec::new("leader", Strategy::OneForOne)
+                .child(controllers)
+                .child(navarch_scheduler::spec(scheduler))
+        })
+    }
+
+    /// Flushes and closes the store. Everything above it has stopped.
+    pub async fn close(self) {
+        self.store.raft.shutdown().await;
+    }
+}
+
+fn informers_spec(informers: &InformerFactory) -> ChildSpec {
+    let informers = informers.clone();
+    ChildSpec::task("informers", move |context: TaskContext| {
+        let informers = informers.clone();
+        async move {
+            let stop = tokio_util::sync::CancellationToken::new();
+            let running = informers.run(stop.clone());
+            tokio::pin!(running);
+            tokio::select! {
+                ended = &mut running => ended,
+                () = context.stopped() => {
+                    stop.cancel();
+                    running.await
+                }
+            }
+        }
+    })
+}
+
+async fn sleep_unless_stopped(context: &TaskContext, time: Duration) -> bool {
+    tokio::select! {
+        () = context.stopped() => false,
+        () = tokio::time::sleep(time) => true,
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn serving_config(
+    pki: &Pki,
+    settings: &Settings,
+    address: IpAddr,
+) -> Result<rustls::ServerConfig, pki::PkiError> {
+    let mut names = ServingNames {
+        dns: vec![machine::host_name()],
+        addresses: vec![address, settings.cluster.kubernetes_service_ip()],
+    };
+    if !settings.server.bind_address.is_unspecified() {
+        names.addresses.push(settings.server.bind_address);
+    }
+    for extra in &settings.server.extra_sans {
+        match extra.parse() {
+            Ok(address) => names.addresses.push(address),
+            Err(_) => names.dns.push(extra.clone()),
+        }
+    }
+    pki.server_config(&pki.apiserver_serving(&names)?)
+}
+
+type MakeServer = Arc<dyn Fn() -> Result<ApiServer, navarch_server::StartError> + Send + Sync>;
+
+fn server_maker(
+    pipeline: Arc<Pipeline>,
+    listen: SocketAddr,
+    tls: Arc<ArcSwap<rustls::ServerConfig>>,
+    address: IpAddr,
+    tree: &TreeView,
+    metrics: &Metrics,
+    serving: &Arc<AtomicBool>,
+) -> MakeServer {
+    let (tree, metrics, serving) = (tree.clone(), metrics.clone(), Arc::clone(serving));
+    Arc::new(move || {
+        let serving = Arc::clone(&serving);
+        let ready: Vec<Check> = vec![(
+            "started".to_owned(),
+            Arc::new(move || serving.load(Ordering::Acquire).then_some(()).ok_or_else(|| "starting".to_owned())),
+        )];
+        let config = ServerConfig {
+            listen,
+            tls: Arc::clone(&tls),
+            workers: API_THREADS,
+            address: format!("https://{}", SocketAddr::new(address, listen.port())),
+            metrics: metrics.clone(),
+            ready,
+            live: Vec::new(),
+            extra: extra_endpoints(&tree),
+        };
+        ApiServer::bind(Arc::clone(&pipeline), config)
+    })
+}
+
+fn extra_endpoints(tree: &TreeView) -> Vec<ExtraEndpoint> {
+    let (of_tree, of_metrics) = (tree.clone(), tree.clone());
+    vec![
+        (
+            "/navarch/tree".to_owned(),
+            Arc::new(move |_: &http::Method, _: &str| (200, "application/json", Bytes::from(of_tree.json()))),
+        ),
+        (
+            "/metrics/supervision".to_owned(),
+            Arc::new(move |_: &http::Method, _: &str| (200, "text/plain", Bytes::from(of_metrics.metrics()))),
+        ),
+        (
+            "/navarch/faults".to_owned(),
+            Arc::new(|_: &http::Method, query: &str| {
+                let (code, text) = endpoints::order_fault(query);
+                (code, "text/plain", Bytes::from(text))
+            }),
+        ),
+    ]
+}
+
+/// Where the agent of this machine keeps things, below the data folder.
+pub fn agent_dir(settings: &Settings) -> PathBuf {
+    settings.data_dir.join("agent")
+}

@@ -1,0 +1,142 @@
+//! The running process: what it is made of, the order in which it starts and stops.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use navarch_config::{LogFormat, Settings};
+use navarch_supervision::{ChildSpec, Strategy, SupervisorSpec, Tree};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::commands::CommandError;
+use crate::control_plane::{self, ControlPlane};
+use crate::daemon::PidFile;
+use crate::node;
+
+/// The subtrees' own deadlines are shorter; this one is the net below them.
+const STOP_DEADLINE: Duration = Duration::from_secs(45);
+
+/// What a process does.
+#[derive(Clone, Copy, Debug)]
+pub struct Roles {
+    server: bool,
+    agent: bool,
+}
+
+impl Roles {
+    /// A control-plane member alone.
+    pub const SERVER: Self = Self { server: true, agent: false };
+    /// A control-plane member and the agent of its machine.
+    pub const BOTH: Self = Self { server: true, agent: true };
+}
+
+/// Where the administrator's kubeconfig is.
+pub fn admin_kubeconfig(data_dir: &Path) -> PathBuf {
+    data_dir.join("admin.kubeconfig")
+}
+
+fn run_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("run")
+}
+
+/// The file by which a process tells whoever started it how far it is.
+pub fn stage_file(data_dir: &Path, stage: &str, pid: u32) -> PathBuf {
+    run_dir(data_dir).join(format!("{stage}.{pid}"))
+}
+
+/// Marks of how far this process is.
+#[derive(Clone, Debug)]
+pub struct Stages {
+    data_dir: PathBuf,
+}
+
+impl Stages {
+    fn fresh(data_dir: &Path) -> std::io::Result<Self> {
+        let folder = run_dir(data_dir);
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => std::fs::create_dir_all(&folder)?,
+        }
+        Ok(Self { data_dir: data_dir.to_owned() })
+    }
+
+    /// Marks a stage as reached.
+    pub fn reached(&self, stage: &str) {
+        let path = stage_file(&self.data_dir, stage, std::process::id());
+        if let Err(error) = std::fs::write(&path, b"") {
+            tracing::warn!(%error, path = %path.display(), "cannot tell that a stage was reached");
+        }
+    }
+}
+
+/// Runs a process in the foreground until SIGTERM or SIGINT, or until its tree gives up.
+///
+/// # Errors
+/// Why it could not start, or what ended it.
+pub fn run_process(settings: &Settings, roles: Roles) -> Result<(), CommandError> {
+    navarch_telemetry::init(&settings.log.level, settings.log.format == LogFormat::Json)?;
+    // Another provider in the process would be a mistake in the build, not something to run with.
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| "a TLS provider was installed before ring's")?;
+    navarch_supervision::install_hook();
+    let _pid_file = PidFile::acquire(&settings.data_dir)?;
+    let stages = Stages::fresh(&settings.data_dir)?;
+    actix::System::new().block_on(run(settings, roles, stages))
+}
+
+async fn run(settings: &Settings, roles: Roles, stages: Stages) -> Result<(), CommandError> {
+    // Asked for before anything runs, so that none is missed.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let control_plane = if roles.server { Some(ControlPlane::open(settings).await?) } else { None };
+    let mut root = SupervisorSpec::new("node", Strategy::OneForOne);
+    if let Some(control_plane) = &control_plane {
+        root = root.child(control_plane.spec(&stages));
+        if roles.agent {
+            root = root.child(node::local_spec(settings, control_plane, &stages)?);
+        }
+    }
+    let tree = Tree::start(root).await.map_err(|exit| format!("cannot start: {exit}"))?;
+    if let Some(control_plane) = &control_plane {
+        control_plane.show(&tree);
+    }
+    let ended = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        exit = tree.wait() => Some(exit),
+    };
+    if ended.is_none() {
+        tracing::info!("stopping");
+        tree.stop(STOP_DEADLINE).await;
+    }
+    if let Some(control_plane) = control_plane {
+        control_plane.close().await;
+    }
+    match ended {
+        None => Ok(()),
+        Some(exit) => Err(format!("the supervision tree gave up: {exit}").into()),
+    }
+}
+
+/// A child that marks a stage when `reached` returns.
+pub fn stage<F, Fut>(name: &'static str, stages: &Stages, reached: F) -> ChildSpec
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), control_plane::OpenError>> + 'static,
+{
+    let stages = stages.clone();
+    let reached = std::sync::Arc::new(reached);
+    ChildSpec::task(name, move |context| {
+        let (stages, reached) = (stages.clone(), std::sync::Arc::clone(&reached));
+        async move {
+            tokio::select! {
+                () = context.stopped() => {}
+                done = reached() => {
+                    done?;
+                    stages.reached(name);
+                }
+            }
+            Ok::<(), control_plane::OpenError>(())
+        }
+    })
+    .restart(navarch_supervision::Restart::Transient)
+}
