@@ -126,8 +126,16 @@ fn fixtures(settings: &Settings, reach: &Reach) -> Vec<Fixture> {
                                {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53}]}}),
     ));
     for (name, value, text) in [
-        ("system-cluster-critical", 2_000_000_000, "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."),
-        ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+        (
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
     ] {
         all.push((
             GroupVersionResource::new("scheduling.k8s.io", "v1", "priorityclasses"),

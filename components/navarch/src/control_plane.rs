@@ -13,11 +13,10 @@ use navarch_auth::pki::{self, Kubeconfig, ServingNames};
 use navarch_auth::token::Tokens;
 use navarch_auth::view::{CachesView, ObjectView};
 use navarch_auth::{Authenticator, Authorizer, Pki, VirtualResources};
-use navarch_client::{Client, InformerFactory};
+use navarch_client::Client;
 use navarch_config::Settings;
 use navarch_registry::allocate::ServiceNetwork;
 use navarch_registry::{Registry, Table};
-use navarch_scheduler::{Figures, Framework, SchedulerContext};
 use navarch_server::probes::{Check, ExtraEndpoint};
 use navarch_server::{ApiServer, InProcess, Pipeline, ServerConfig};
 use navarch_store::upkeep;
@@ -104,8 +103,7 @@ impl ControlPlane {
             cidrs: vec![settings.cluster.service_cidr.into()],
             node_ports: (settings.server.node_port_min, settings.server.node_port_max),
         };
-        let registry =
-            Registry::new(Table::builtin(), store.store.clone(), Arc::clone(&store.caches), services);
+        let registry = Registry::new(Table::builtin(), store.store.clone(), Arc::clone(&store.caches), services);
         let chain = AdmissionChain::new(Arc::clone(&view), Arc::clone(&authorizer));
         let admission = Arc::new(navarch_server::admission::Chain(Arc::new(chain)));
         let pipeline = Arc::new(Pipeline::new(registry, authenticator, authorizer, virtuals, admission));
@@ -178,15 +176,9 @@ impl ControlPlane {
     /// The subtree: API server, upkeep, informers, and what only the leader runs.
     pub fn spec(&self, stages: &Stages) -> ChildSpec {
         endpoints::allow_faults();
-        let informers = InformerFactory::new(self.client(UserInfo::new(
-            "system:kube-controller-manager",
-            &["system:authenticated"],
-        )));
         let spec = SupervisorSpec::new("control-plane", Strategy::OneForOne)
             .child(self.api_server(stages))
-            .child(self.maintenance())
-            .child(informers_spec(&informers))
-            .child(self.leader_gate(&informers));
+            .child(self.maintenance());
         ChildSpec::supervisor(spec)
     }
 
@@ -245,66 +237,10 @@ impl ControlPlane {
         ChildSpec::supervisor(spec)
     }
 
-    fn leader_gate(&self, informers: &InformerFactory) -> ChildSpec {
-        let (sender, receiver) = tokio::sync::watch::channel(None);
-        let mut status = self.store.raft.watch();
-        actix::spawn(async move {
-            // Ends with the driver.
-            loop {
-                let term = {
-                    let status = status.borrow_and_update();
-                    status.ready.then_some(status.term)
-                };
-                sender.send_if_modified(|present| std::mem::replace(present, term) != term);
-                if status.changed().await.is_err() {
-                    return;
-                }
-            }
-        });
-        let server = InProcess::new(Arc::clone(&self.pipeline));
-        let informers = informers.clone();
-        let pki_ca = self.pki.ca_pem().to_owned();
-        let settings = self.settings.clone();
-        let figures = Arc::new(Figures::default());
-        ChildSpec::gate("leader-gate", receiver, move |term: u64| {
-            let server = server.clone();
-            let of_user = move |user: UserInfo| in_process::client(&server, user).fenced(term);
-            let scheduler = SchedulerContext {
-                client: of_user(UserInfo::new("system:kube-scheduler", &["system:authenticated"])),
-                informers: informers.clone(),
-                framework: Arc::new(Framework::default()),
-                figures: Arc::clone(&figures),
-            };
-            let controllers = crate::leader::controllers(&settings, &pki_ca, of_user, &informers);
-            SupervisorSpec::new("leader", Strategy::OneForOne)
-                .child(controllers)
-                .child(navarch_scheduler::spec(scheduler))
-        })
-    }
-
     /// Flushes and closes the store. Everything above it has stopped.
     pub async fn close(self) {
         self.store.raft.shutdown().await;
     }
-}
-
-fn informers_spec(informers: &InformerFactory) -> ChildSpec {
-    let informers = informers.clone();
-    ChildSpec::task("informers", move |context: TaskContext| {
-        let informers = informers.clone();
-        async move {
-            let stop = tokio_util::sync::CancellationToken::new();
-            let running = informers.run(stop.clone());
-            tokio::pin!(running);
-            tokio::select! {
-                ended = &mut running => ended,
-                () = context.stopped() => {
-                    stop.cancel();
-                    running.await
-                }
-            }
-        }
-    })
 }
 
 async fn sleep_unless_stopped(context: &TaskContext, time: Duration) -> bool {
@@ -319,11 +255,7 @@ fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn serving_config(
-    pki: &Pki,
-    settings: &Settings,
-    address: IpAddr,
-) -> Result<rustls::ServerConfig, pki::PkiError> {
+fn serving_config(pki: &Pki, settings: &Settings, address: IpAddr) -> Result<rustls::ServerConfig, pki::PkiError> {
     let mut names = ServingNames {
         dns: vec![machine::host_name()],
         addresses: vec![address, settings.cluster.kubernetes_service_ip()],
@@ -337,7 +269,9 @@ fn serving_config(
             Err(_) => names.dns.push(extra.clone()),
         }
     }
-    pki.server_config(&pki.apiserver_serving(&names)?)
+    let mut config = pki.server_config(&pki.apiserver_serving(&names)?)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 type MakeServer = Arc<dyn Fn() -> Result<ApiServer, navarch_server::StartError> + Send + Sync>;

@@ -67,7 +67,9 @@ pub fn order_fault(query: &str) -> (u16, String) {
         }
         Some(order) => match fault::arm_all(&order.replace("%2F", "/").replace("%2C", ",")) {
             Ok(()) => (200, format!("armed {order}\n")),
-            Err(error) => (403, format!("{error}; faults are ordered only of a process started with {FAULTS_VARIABLE}=1\n")),
+            Err(error) => {
+                (403, format!("{error}; faults are ordered only of a process started with {FAULTS_VARIABLE}=1\n"))
+            }
         },
     }
 }

@@ -9,7 +9,6 @@ mod daemon;
 mod endpoints;
 mod in_process;
 mod machine;
-mod node;
 mod process;
 mod store;
 

@@ -12,6 +12,10 @@ pub fn run(settings: &Settings, args: &KubeconfigArgs) -> Result<(), CommandErro
     let text = std::fs::read_to_string(&path).map_err(|error| {
         format!("{}: {error}; the first `navarch up` or `navarch server` writes it", path.display())
     })?;
-    if args.path { println!("{}", path.display()) } else { print!("{text}") }
+    if args.path {
+        println!("{}", path.display())
+    } else {
+        print!("{text}")
+    }
     Ok(())
 }

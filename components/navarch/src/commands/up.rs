@@ -98,8 +98,9 @@ fn wait_for(
             return Err(format!("navarch ended ({status}):\n{}", tail(log)).into());
         }
         if Instant::now() > deadline {
-            return Err(format!("gave up waiting until {}; it goes on starting. See {}", stage.text(), log.display())
-                .into());
+            return Err(
+                format!("gave up waiting until {}; it goes on starting. See {}", stage.text(), log.display()).into()
+            );
         }
         std::thread::sleep(Duration::from_millis(5));
     }
