@@ -1,0 +1,165 @@
+//! The agent of this machine: its settings, its subtree, and removing what it leaves running on purpose.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use navarch_auth::UserInfo;
+use navarch_auth::pki::KUBELET_CLIENT_USER;
+use navarch_client::{Client, InformerFactory};
+use navarch_config::Settings;
+use navarch_kubelet::containerd::ContainerdConfig;
+use navarch_kubelet::{KubeletConfig, KubeletContext, ServerConfig};
+use navarch_network::{CniSettings, NetworkContext, NetworkSettings};
+use navarch_supervision::{ChildSpec, Strategy, SupervisorSpec};
+
+use crate::control_plane::{self, ControlPlane, OpenError};
+use crate::machine;
+use crate::process::{Stages, stage};
+
+/// Grace for containers when the cluster is taken down.
+const DOWN_GRACE: Duration = Duration::from_secs(2);
+/// Between two looks at whether the node is ready.
+const READY_POLL: Duration = Duration::from_millis(20);
+
+fn base(settings: &Settings) -> PathBuf {
+    settings.data_dir.join("agent")
+}
+
+/// The node's name.
+pub fn name(settings: &Settings) -> String {
+    settings.agent.node_name.clone().unwrap_or_else(machine::host_name)
+}
+
+fn node_ip(settings: &Settings) -> IpAddr {
+    settings.agent.node_ip.unwrap_or_else(machine::address)
+}
+
+fn kubelet_config(settings: &Settings) -> KubeletConfig {
+    let base = base(settings);
+    let agent = &settings.agent;
+    let mut config = KubeletConfig::new(&name(settings), &base);
+    config.hostname = machine::host_name();
+    config.node_ip = node_ip(settings);
+    config.max_pods = agent.pods_max;
+    config.cluster_domain.clone_from(&settings.cluster.domain);
+    config.node_labels = agent.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    if agent.network {
+        config.cluster_dns = vec![settings.cluster.dns_service_ip()];
+    }
+    match agent.container_runtime_endpoint.as_deref().and_then(|endpoint| endpoint.strip_prefix("unix://")) {
+        Some(socket) => config.cri_socket = PathBuf::from(socket),
+        None => {
+            let mut own = ContainerdConfig::new(&settings.data_dir.join("containerd"));
+            own.cni_bin_dir.clone_from(&agent.cni_bin_dir);
+            own.cni_conf_dir = base.join("cni");
+            config.cri_socket = own.socket();
+            config.containerd = Some(own);
+        }
+    }
+    config.preload_dir = Some(agent.images_dir.clone().unwrap_or_else(|| settings.data_dir.join("images")));
+    config
+}
+
+fn network_settings(settings: &Settings) -> Option<NetworkSettings> {
+    if !settings.agent.network {
+        return None;
+    }
+    let address = match node_ip(settings) {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(_) => Ipv4Addr::LOCALHOST,
+    };
+    let cluster = &settings.cluster;
+    let mut network = NetworkSettings::new(&name(settings), address, cluster.pod_cidr, cluster.service_cidr);
+    network.cluster_domain.clone_from(&cluster.domain);
+    if let IpAddr::V4(dns) = cluster.dns_service_ip() {
+        network.dns_listen = Some(SocketAddrV4::new(dns, 53));
+    }
+    let base = base(settings);
+    network.cni = Some(CniSettings {
+        conf_dir: base.join("cni"),
+        plugin_dir: settings.agent.cni_bin_dir.clone(),
+        data_dir: base.join("cni-addresses"),
+        mtu: None,
+    });
+    Some(network)
+}
+
+/// The agent beside a control plane of the same process.
+///
+/// # Errors
+/// If its certificate cannot be made.
+pub fn local_spec(
+    settings: &Settings,
+    control_plane: &ControlPlane,
+    stages: &Stages,
+) -> Result<ChildSpec, OpenError> {
+    let node = name(settings);
+    let mut config = kubelet_config(settings);
+    let pki = control_plane.pki();
+    let serving = pki.kubelet_serving(&node, &[node_ip(settings)])?;
+    config.server = Some(ServerConfig {
+        listen: SocketAddr::new(settings.server.bind_address, settings.agent.port),
+        cert_pem: serving.certificate_pem.into_bytes(),
+        key_pem: serving.key_pem.into_bytes(),
+        client_ca_pem: pki.ca_pem().as_bytes().to_vec(),
+        allowed_names: vec![KUBELET_CLIENT_USER.to_owned()],
+    });
+    let client = control_plane.client(navarch_auth::node_identity(&node));
+    let network_client = control_plane.client(UserInfo::new("system:kube-proxy", &["system:authenticated"]));
+    Ok(spec(settings, config, client, network_client, stages))
+}
+
+fn spec(
+    settings: &Settings,
+    config: KubeletConfig,
+    client: Client,
+    network_client: Client,
+    stages: &Stages,
+) -> ChildSpec {
+    let node = config.node_name.clone();
+    let mut agent = SupervisorSpec::new("node-agent", Strategy::OneForOne);
+    if let Some(network) = network_settings(settings) {
+        let informers = InformerFactory::new(network_client);
+        let context = NetworkContext { informers: informers.clone(), settings: network };
+        let supervisor = SupervisorSpec::new("network", Strategy::OneForOne)
+            .child(control_plane::informers_spec(&informers))
+            .children(navarch_network::specs(&context));
+        agent = agent.child(ChildSpec::supervisor(supervisor));
+    }
+    let kubelet = SupervisorSpec::new("kubelet", Strategy::OneForOne)
+        .children(navarch_kubelet::specs(KubeletContext { client: client.clone(), config }));
+    agent = agent.child(ChildSpec::supervisor(kubelet)).child(stage("node-ready", stages, move || {
+        let (client, node) = (client.clone(), node.clone());
+        async move { until_ready(&client, &node).await }
+    }));
+    ChildSpec::supervisor(agent)
+}
+
+async fn until_ready(client: &Client, name: &str) -> Result<(), OpenError> {
+    loop {
+        if let Ok(node) = client.all::<Node>().get(name).await {
+            let conditions = node.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
+            if conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True") {
+                return Ok(());
+            }
+        }
+        tokio::time::sleep(READY_POLL).await;
+    }
+}
+
+/// Removes every pod, container, mount, network rule and interface that the agent of this machine made.
+///
+/// # Errors
+/// The first thing that could not be removed; it can be called again.
+pub fn clean_up(settings: &Settings) -> Result<(), Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        navarch_kubelet::cleanup::remove_everything(&kubelet_config(settings), DOWN_GRACE).await?;
+        if let Some(network) = network_settings(settings) {
+            navarch_network::cleanup(&network).await?;
+        }
+        Ok(())
+    })
+}
