@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::info::name_in_field_selector;
+use crate::streaming::Kubelets;
 
 mod dispatch;
 
@@ -30,6 +31,7 @@ pub struct Pipeline {
     pub(crate) authorizer: Arc<Authorizer>,
     pub(crate) virtuals: VirtualResources,
     pub(crate) admission: Arc<dyn Admission>,
+    kubelets: Option<Kubelets>,
     in_flight: Semaphore,
 }
 
@@ -52,7 +54,19 @@ impl Pipeline {
         admission: Arc<dyn Admission>,
     ) -> Self {
         let in_flight = Semaphore::new(REQUESTS_IN_FLIGHT_MAX);
-        Self { registry, authenticator, authorizer, virtuals, admission, in_flight }
+        Self { registry, authenticator, authorizer, virtuals, admission, kubelets: None, in_flight }
+    }
+
+    /// With a way to kubelets: logs, exec and the like are served.
+    #[must_use]
+    pub fn with_kubelets(mut self, kubelets: Kubelets) -> Self {
+        self.kubelets = Some(kubelets);
+        self
+    }
+
+    /// The way to kubelets.
+    pub fn kubelets(&self) -> Option<&Kubelets> {
+        self.kubelets.as_ref()
     }
 
     /// The registry.
