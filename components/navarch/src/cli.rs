@@ -45,8 +45,6 @@ pub enum Command {
     Up(UpArgs),
     /// Run a control-plane member in the foreground, without a node agent.
     Server,
-    /// Run a node agent in the foreground, for a control plane elsewhere.
-    Agent(AgentArgs),
     /// Stop the cluster of `up`: its pods, containers, network and processes. Data is kept; `up` continues with it.
     Down,
     /// As `down`, and delete the data folder.
@@ -68,14 +66,6 @@ pub struct UpArgs {
     /// Give up waiting for readiness after so many seconds.
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     pub timeout: u64,
-}
-
-/// Options of `agent`.
-#[derive(Debug, Args)]
-pub struct AgentArgs {
-    /// A kubeconfig with the node's credentials.
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: PathBuf,
 }
 
 /// Options of `reset`.

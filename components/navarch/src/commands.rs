@@ -22,7 +22,6 @@ pub fn run(cli: Cli) -> Result<(), CommandError> {
     match cli.command {
         Command::Up(args) => up::run(&options, &args),
         Command::Server => server::run(&options.settings()?),
-        Command::Agent(_) => Err("not linked".into()),
         Command::Down => down::run(&options.settings()?),
         Command::Reset(args) => reset::run(&options.settings()?, &args),
         Command::Tree(args) => tree::run(&options.settings()?, &args),

@@ -1,7 +1,6 @@
 //! A control-plane member: its parts, in the order they are made, and its subtree.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,21 +12,26 @@ use navarch_auth::pki::{self, Kubeconfig, ServingNames};
 use navarch_auth::token::Tokens;
 use navarch_auth::view::{CachesView, ObjectView};
 use navarch_auth::{Authenticator, Authorizer, Pki, VirtualResources};
-use navarch_client::Client;
+use navarch_client::{Client, InformerFactory};
 use navarch_config::Settings;
 use navarch_registry::allocate::ServiceNetwork;
 use navarch_registry::{Registry, Table};
+use navarch_scheduler::framework::Framework;
 use navarch_server::probes::{Check, ExtraEndpoint};
+use navarch_server::streaming::Kubelets;
 use navarch_server::{ApiServer, InProcess, Pipeline, ServerConfig};
 use navarch_store::upkeep;
 use navarch_supervision::{ChildSpec, Strategy, SupervisorSpec, TaskContext, Tree};
 use navarch_telemetry::Metrics;
 use navarch_types::{ApiError, UserInfo};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::bootstrap::{self, Reach};
 use crate::endpoints::{self, TreeView};
+use crate::leader::{self, LeaderParts};
 use crate::process::{Stages, admin_kubeconfig};
 use crate::store::{self, StoreParts};
 use crate::{in_process, machine};
@@ -61,6 +65,9 @@ pub enum OpenError {
     /// The first objects could not be written.
     #[error("cannot write the cluster's first objects: {0}")]
     Bootstrap(ApiError),
+    /// The scheduler's profile.
+    #[error("the scheduler's profile: {0}")]
+    Profile(&'static str),
     /// A request of the process itself failed.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -78,9 +85,8 @@ pub struct ControlPlane {
     make_server: Arc<dyn Fn() -> Result<ApiServer, navarch_server::StartError> + Send + Sync>,
     serving: Arc<AtomicBool>,
     tree: TreeView,
-    metrics: Metrics,
+    framework: Arc<Framework>,
     settings: Settings,
-    address: IpAddr,
 }
 
 impl ControlPlane {
@@ -106,7 +112,11 @@ impl ControlPlane {
         let registry = Registry::new(Table::builtin(), store.store.clone(), Arc::clone(&store.caches), services);
         let chain = AdmissionChain::new(Arc::clone(&view), Arc::clone(&authorizer));
         let admission = Arc::new(navarch_server::admission::Chain(Arc::new(chain)));
-        let pipeline = Arc::new(Pipeline::new(registry, authenticator, authorizer, virtuals, admission));
+        let to_kubelets = pki.client_config(&pki.apiserver_kubelet_client()?)?;
+        let kubelets = Kubelets::new(Arc::clone(&view), to_kubelets);
+        let pipeline = Pipeline::new(registry, authenticator, authorizer, virtuals, admission);
+        let pipeline = Arc::new(pipeline.with_kubelets(kubelets));
+        let framework = leader::framework().map_err(OpenError::Profile)?;
         let tree = TreeView::default();
         let metrics = Metrics::default();
         let serving = Arc::new(AtomicBool::new(false));
@@ -114,8 +124,7 @@ impl ControlPlane {
         let make_server = server_maker(Arc::clone(&pipeline), listen, tls, address, &tree, &metrics, &serving);
         let bound = Arc::new(Mutex::new(Some(make_server()?)));
         let settings = settings.clone();
-        let this =
-            Self { store, pipeline, view, pki, listen, bound, make_server, serving, tree, metrics, settings, address };
+        let this = Self { store, pipeline, view, pki, listen, bound, make_server, serving, tree, framework, settings };
         this.write_kubeconfig()?;
         this.lead().await?;
         let reach = Reach { address, port: listen.port() };
@@ -158,16 +167,6 @@ impl ControlPlane {
         &self.pki
     }
 
-    /// The address that clients and pods are told.
-    pub fn address(&self) -> IpAddr {
-        self.address
-    }
-
-    /// All metrics.
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
     /// Shows the tree to whoever asks the API for it.
     pub fn show(&self, tree: &Tree) {
         self.tree.show(tree);
@@ -176,10 +175,42 @@ impl ControlPlane {
     /// The subtree: API server, upkeep, informers, and what only the leader runs.
     pub fn spec(&self, stages: &Stages) -> ChildSpec {
         endpoints::allow_faults();
+        // Informers are warm on every member; only the leader's subtree acts on them.
+        let user = UserInfo::new("system:kube-controller-manager", &["system:authenticated"]);
+        let informers = InformerFactory::new(self.client(user));
+        let parts = LeaderParts {
+            pipeline: Arc::clone(&self.pipeline),
+            informers: informers.clone(),
+            ca_pem: self.pki.ca_pem().to_owned(),
+            settings: self.settings.clone(),
+        };
         let spec = SupervisorSpec::new("control-plane", Strategy::OneForOne)
             .child(self.api_server(stages))
-            .child(self.maintenance());
+            .child(self.maintenance())
+            .child(informers_spec(&informers))
+            .child(leader::gate(parts, Arc::clone(&self.framework), self.leading_term()));
         ChildSpec::supervisor(spec)
+    }
+
+    /// The term in which this member leads, while it does.
+    fn leading_term(&self) -> watch::Receiver<Option<u64>> {
+        let (sender, receiver) = watch::channel(None);
+        let mut status = self.store.raft.watch();
+        // Ends with the driver, or when nobody listens any more.
+        actix::spawn(async move {
+            loop {
+                let term = {
+                    let status = status.borrow_and_update();
+                    status.ready.then_some(status.term)
+                };
+                sender.send_if_modified(|present| std::mem::replace(present, term) != term);
+                tokio::select! {
+                    changed = status.changed() => if changed.is_err() { return },
+                    () = sender.closed() => return,
+                }
+            }
+        });
+        receiver
     }
 
     fn api_server(&self, stages: &Stages) -> ChildSpec {
@@ -241,6 +272,26 @@ impl ControlPlane {
     pub async fn close(self) {
         self.store.raft.shutdown().await;
     }
+}
+
+/// Runs informers as a child.
+pub fn informers_spec(informers: &InformerFactory) -> ChildSpec {
+    let informers = informers.clone();
+    ChildSpec::task("informers", move |context: TaskContext| {
+        let informers = informers.clone();
+        async move {
+            let stop = CancellationToken::new();
+            let running = informers.run(stop.clone());
+            tokio::pin!(running);
+            tokio::select! {
+                ended = &mut running => ended,
+                () = context.stopped() => {
+                    stop.cancel();
+                    running.await
+                }
+            }
+        }
+    })
 }
 
 async fn sleep_unless_stopped(context: &TaskContext, time: Duration) -> bool {
@@ -325,9 +376,4 @@ fn extra_endpoints(tree: &TreeView) -> Vec<ExtraEndpoint> {
             }),
         ),
     ]
-}
-
-/// Where the agent of this machine keeps things, below the data folder.
-pub fn agent_dir(settings: &Settings) -> PathBuf {
-    settings.data_dir.join("agent")
 }

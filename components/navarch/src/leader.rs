@@ -7,7 +7,9 @@ use navarch_client::{Client, InformerFactory};
 use navarch_config::Settings;
 use navarch_controllers::{Config, ControllersContext, ServedResource};
 use navarch_registry::Registry;
-use navarch_scheduler::{Figures, Framework, SchedulerContext};
+use navarch_scheduler::framework::Framework;
+use navarch_scheduler::plugins::{self, Strategy as Packing};
+use navarch_scheduler::{Figures, SchedulerContext};
 use navarch_server::{InProcess, Pipeline};
 use navarch_supervision::{ChildSpec, Strategy, SupervisorSpec};
 use navarch_types::UserInfo;
@@ -24,8 +26,16 @@ pub struct LeaderParts {
     pub settings: Settings,
 }
 
+/// The scheduler's plugins.
+///
+/// # Errors
+/// If the profile contradicts itself.
+pub fn framework() -> Result<Arc<Framework>, &'static str> {
+    plugins::default_profile(Packing::LeastAllocated).map(Arc::new)
+}
+
 /// The gate: its subtree runs while `term` holds the term in which this member leads.
-pub fn gate(parts: LeaderParts, term: watch::Receiver<Option<u64>>) -> ChildSpec {
+pub fn gate(parts: LeaderParts, framework: Arc<Framework>, term: watch::Receiver<Option<u64>>) -> ChildSpec {
     let figures = Arc::new(Figures::default());
     ChildSpec::gate("leader-gate", term, move |term: u64| {
         let controllers = SupervisorSpec::new("controllers", Strategy::OneForOne)
@@ -34,7 +44,7 @@ pub fn gate(parts: LeaderParts, term: watch::Receiver<Option<u64>>) -> ChildSpec
         let scheduler = SchedulerContext {
             client: in_process::client(&InProcess::new(Arc::clone(&parts.pipeline)), user).fenced(term),
             informers: parts.informers.clone(),
-            framework: Arc::new(Framework::default()),
+            framework: Arc::clone(&framework),
             figures: Arc::clone(&figures),
         };
         SupervisorSpec::new("leader", Strategy::OneForOne)

@@ -8,7 +8,9 @@ mod control_plane;
 mod daemon;
 mod endpoints;
 mod in_process;
+mod leader;
 mod machine;
+mod node;
 mod process;
 mod store;
 

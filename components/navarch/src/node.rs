@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
-use navarch_auth::UserInfo;
 use navarch_auth::pki::KUBELET_CLIENT_USER;
 use navarch_client::{Client, InformerFactory};
 use navarch_config::Settings;
+use navarch_kubelet::KubeletContext;
 use navarch_kubelet::containerd::ContainerdConfig;
-use navarch_kubelet::{KubeletConfig, KubeletContext, ServerConfig};
+use navarch_kubelet::context::{KubeletConfig, ServerConfig};
 use navarch_network::{CniSettings, NetworkContext, NetworkSettings};
 use navarch_supervision::{ChildSpec, Strategy, SupervisorSpec};
+use navarch_types::UserInfo;
 
 use crate::control_plane::{self, ControlPlane, OpenError};
 use crate::machine;
@@ -90,11 +91,7 @@ fn network_settings(settings: &Settings) -> Option<NetworkSettings> {
 ///
 /// # Errors
 /// If its certificate cannot be made.
-pub fn local_spec(
-    settings: &Settings,
-    control_plane: &ControlPlane,
-    stages: &Stages,
-) -> Result<ChildSpec, OpenError> {
+pub fn local_spec(settings: &Settings, control_plane: &ControlPlane, stages: &Stages) -> Result<ChildSpec, OpenError> {
     let node = name(settings);
     let mut config = kubelet_config(settings);
     let pki = control_plane.pki();

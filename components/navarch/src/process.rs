@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::commands::CommandError;
 use crate::control_plane::{self, ControlPlane};
 use crate::daemon::PidFile;
+use crate::node;
 
 /// The subtrees' own deadlines are shorter; this one is the net below them.
 const STOP_DEADLINE: Duration = Duration::from_secs(45);
@@ -90,7 +91,9 @@ async fn run(settings: &Settings, roles: Roles, stages: Stages) -> Result<(), Co
     let mut root = SupervisorSpec::new("node", Strategy::OneForOne);
     if let Some(control_plane) = &control_plane {
         root = root.child(control_plane.spec(&stages));
-        let _ = roles.agent;
+        if roles.agent {
+            root = root.child(node::local_spec(settings, control_plane, &stages)?);
+        }
     }
     let tree = Tree::start(root).await.map_err(|exit| format!("cannot start: {exit}"))?;
     if let Some(control_plane) = &control_plane {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use navarch_config::Settings;
 
 use super::CommandError;
-use crate::daemon;
+use crate::{daemon, node};
 
 /// Longer than the stop deadlines of the supervision tree together.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -18,6 +18,7 @@ pub fn run(settings: &Settings) -> Result<(), CommandError> {
     if daemon::stop(&settings.data_dir, STOP_TIMEOUT)? {
         println!("stopped navarch");
     }
+    node::clean_up(settings)?;
     println!("removed its pods, containers and network; data stays in {}", settings.data_dir.display());
     Ok(())
 }
