@@ -7,11 +7,13 @@ use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures::FutureExt as _;
+use tokio_util::sync::CancellationToken;
 use navarch_auth::impersonation::Impersonation;
 use navarch_auth::{Attributes, Authenticator, Credentials};
 use navarch_types::{ApiError, Body, PatchType, Reason, ResourceRequest, UserInfo, Verb};
 
 use crate::info::{self, Query, ResourceTarget, Target};
+use crate::metrics::RequestMetrics;
 use crate::pipeline::Pipeline;
 use crate::probes::Endpoints;
 use crate::streaming::{self, StreamRequest, UPGRADE_HEADER};
@@ -24,6 +26,7 @@ mod table;
 mod watch_body;
 
 use accept::Form;
+pub use respond::accepts_gzip;
 
 /// The certificate that a client showed, in DER. Part of a connection's data.
 #[derive(Clone)]
@@ -35,26 +38,47 @@ pub struct State {
     pub pipeline: Arc<Pipeline>,
     /// Everything else is answered there.
     pub endpoints: Endpoints,
+    /// Cancelled when the server stops: watches end then.
+    pub stop: CancellationToken,
+    /// What is counted.
+    pub metrics: RequestMetrics,
 }
 
 /// Every request ends here. A panic in it is this request's failure and no other's.
 pub async fn handle(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> HttpResponse {
+    let began = std::time::Instant::now();
     let served = AssertUnwindSafe(serve(&request, payload, &state)).catch_unwind().await;
     let mut response = match served {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => respond::error(&error, form_of_errors(&request)),
         Err(_) => {
+            state.metrics.panics.inc();
             tracing::error!(method = %request.method(), path = request.path(), "a handler panicked");
             let why = "This request caused apiserver to panic. Look in the logs for details.";
             respond::error(&ApiError::new(Reason::InternalError, why), form_of_errors(&request))
         }
     };
+    let (verb, resource) = labels(&request, &state);
+    state.metrics.observe(verb, &resource, response.status().as_u16(), began.elapsed());
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-cache, private"));
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-cache, private"));
+    }
     if let Ok(id) = header::HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()) {
         headers.insert(header::HeaderName::from_static("audit-id"), id);
     }
     response
+}
+
+/// Verb and resource of a request for what is served; other paths share one empty label.
+fn labels(request: &HttpRequest, state: &State) -> (&'static str, String) {
+    let Target::Resource(target) = info::parse_path(request.path()) else { return ("path", String::new()) };
+    let query = Query::parse(request.query_string());
+    let verb = verb_of(request, &target, &query).map_or("other", Verb::as_str);
+    match state.pipeline.registry().resource(&target.resource) {
+        Ok(resource) => (verb, resource.served.resource.to_string()),
+        Err(_) => (verb, String::new()),
+    }
 }
 
 async fn serve(
@@ -62,6 +86,7 @@ async fn serve(
     payload: web::Payload,
     state: &web::Data<State>,
 ) -> Result<HttpResponse, ApiError> {
+    navarch_supervision::fault::point("api-handler");
     let query = Query::parse(request.query_string());
     let user = authenticate(request, state)?;
     match info::parse_path(request.path()) {
@@ -152,7 +177,7 @@ async fn resource(
     }
     if verb == Verb::Watch {
         let watch = state.pipeline.watch(&user, &wanted).await?;
-        return Ok(watch_body::response(watch, form, &query));
+        return Ok(watch_body::response(watch, form, &query, state));
     }
     if !matches!(verb, Verb::Get | Verb::List) {
         let content = body::read(payload).await?;

@@ -11,6 +11,7 @@ pub mod http;
 pub mod in_process;
 pub mod info;
 pub mod listener;
+pub mod metrics;
 pub mod openapi;
 pub mod pipeline;
 pub mod probes;

@@ -101,15 +101,17 @@ pub(crate) async fn worker(
             return;
         }
     };
+    let mut open = tokio::task::JoinSet::new();
     loop {
         let stream = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
+            Some(_) = open.join_next() => continue,
             stream = connections.recv() => stream,
         };
-        let Some(stream) = stream else { return };
+        let Some(stream) = stream else { break };
         let tls = TlsAcceptor::from(tls.load_full());
         let service = std::rc::Rc::clone(&service);
-        actix_rt::spawn(async move {
+        open.spawn_local(async move {
             if let Some((connection, protocol, peer)) = handshake(stream, &tls).await
                 && let Err(error) = service.call((connection, protocol, Some(peer))).await
             {
@@ -117,6 +119,7 @@ pub(crate) async fn worker(
             }
         });
     }
+    while open.join_next().await.is_some() {}
 }
 
 async fn handshake(stream: std::net::TcpStream, tls: &TlsAcceptor) -> Option<(Connection, Protocol, SocketAddr)> {

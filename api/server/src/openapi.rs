@@ -1,18 +1,12 @@
-//! OpenAPI documents, made when they are first asked for.
+//! `/openapi/*` over HTTP.
 
-use actix_web::HttpResponse;
+use actix_web::{HttpRequest, HttpResponse};
 use navarch_types::ApiError;
 
-/// The documents.
-#[derive(Default)]
-pub struct OpenApi {}
-
-impl OpenApi {
-    /// The document at a path.
-    ///
-    /// # Errors
-    /// 404 for paths that have none.
-    pub fn serve(&self, _path: &str, _accept: Option<&str>) -> Result<HttpResponse, ApiError> {
-        Err(navarch_registry::registry::no_such_path())
-    }
+/// The document at a path.
+///
+/// # Errors
+/// 404 for paths that have none.
+pub async fn serve(_request: &HttpRequest, _path: &str) -> Result<HttpResponse, ApiError> {
+    Err(navarch_registry::registry::no_such_path())
 }

@@ -31,7 +31,6 @@ pub struct Endpoints {
     pub(crate) extra: Vec<ExtraEndpoint>,
     /// How clients reach this server, for documents that tell it.
     pub(crate) address: String,
-    pub(crate) openapi: crate::openapi::OpenApi,
 }
 
 impl Endpoints {
@@ -69,7 +68,7 @@ impl Endpoints {
                 Ok(response(200, "application/jwk-set+json", keys.into()))
             }
             "/" => Ok(json_response(&json!({"paths": self.paths()}))),
-            _ if path.starts_with("/openapi/") => self.openapi.serve(path, accept),
+            _ if path.starts_with("/openapi/") => crate::openapi::serve(request, path).await,
             _ => self.health(path, query),
         }
     }

@@ -13,7 +13,7 @@ use crate::discovery::Discovery;
 use crate::http::State;
 use crate::in_process::InProcess;
 use crate::listener;
-use crate::openapi::OpenApi;
+use crate::metrics::RequestMetrics;
 use crate::pipeline::Pipeline;
 use crate::probes::{Check, Endpoints, ExtraEndpoint};
 
@@ -64,12 +64,15 @@ pub struct ApiServer {
     workers: usize,
     state: web::Data<State>,
     pipeline: Arc<Pipeline>,
+    stop: CancellationToken,
 }
 
 /// A running server.
 pub struct Handle {
     stop: CancellationToken,
     arbiters: Vec<actix::Arbiter>,
+    /// Each worker tells when its last request has ended.
+    ended: Vec<tokio::sync::oneshot::Receiver<()>>,
     local: SocketAddr,
 }
 
@@ -83,6 +86,7 @@ impl ApiServer {
         let listener = bind(config.listen).map_err(bound)?;
         let local = listener.local_addr().map_err(bound)?;
         let discovery = Discovery::new(pipeline.registry().table()).map_err(StartError::Documents)?;
+        let metrics = RequestMetrics::register(&config.metrics);
         let endpoints = Endpoints {
             discovery,
             authenticator: Arc::clone(&pipeline.authenticator),
@@ -91,10 +95,10 @@ impl ApiServer {
             live: config.live,
             extra: config.extra,
             address: config.address,
-            openapi: OpenApi::default(),
         };
-        let state = web::Data::new(State { pipeline: Arc::clone(&pipeline), endpoints });
-        Ok(Self { listener, local, tls: config.tls, workers: config.workers.max(1), state, pipeline })
+        let stop = CancellationToken::new();
+        let state = web::Data::new(State { pipeline: Arc::clone(&pipeline), endpoints, stop: stop.clone(), metrics });
+        Ok(Self { listener, local, tls: config.tls, workers: config.workers.max(1), state, pipeline, stop })
     }
 
     /// The address that was bound.
@@ -114,16 +118,23 @@ impl ApiServer {
     pub fn start(self) -> Result<Handle, StartError> {
         let bound = |source| StartError::Bind { address: self.local, source };
         self.listener.set_nonblocking(true).map_err(bound)?;
-        let stop = CancellationToken::new();
+        let stop = self.stop.clone();
         let mut arbiters = Vec::new();
         let mut senders = Vec::new();
+        let mut ended = Vec::new();
         for _ in 0..self.workers {
             let (sender, receiver) = listener::channel();
             senders.push(sender);
             let arbiter = actix::Arbiter::new();
             let (tls, state, stop) = (Arc::clone(&self.tls), self.state.clone(), stop.clone());
+            let (done, waits) = tokio::sync::oneshot::channel();
+            ended.push(waits);
             arbiter.spawn_fn(move || {
-                actix::spawn(listener::worker(receiver, tls, state, stop));
+                actix::spawn(async move {
+                    listener::worker(receiver, tls, state, stop).await;
+                    // Nobody waits if the server is not being stopped.
+                    let _: Result<(), ()> = done.send(());
+                });
             });
             arbiters.push(arbiter);
         }
@@ -136,7 +147,7 @@ impl ApiServer {
                 }
             });
         }
-        Ok(Handle { stop, arbiters, local: self.local })
+        Ok(Handle { stop, arbiters, ended, local: self.local })
     }
 }
 
@@ -155,7 +166,15 @@ impl Handle {
     /// Closes the door, waits for requests under way, ends the rest.
     pub async fn stop(self) {
         self.stop.cancel();
-        tokio::time::sleep(DRAIN.min(Duration::from_millis(300))).await;
+        let drained = async {
+            for ended in self.ended {
+                // A worker that is gone has nothing under way.
+                let _: Result<(), _> = ended.await;
+            }
+        };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            tracing::info!("requests under way were cut off");
+        }
         for arbiter in self.arbiters {
             arbiter.stop();
         }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::call::{Call, Operation};
 use crate::meta;
+use crate::ops::create::expiry;
 use crate::registry::{self, CommitError, Registry};
 
 /// `DeleteOptions`, decoded.
@@ -142,7 +143,7 @@ impl Registry {
                 let bytes = registry::encode(&marked).map_err(api)?;
                 let mut revision = existing.revision();
                 if !call.write.dry_run {
-                    let put = registry::put(call.resource, call.namespace, call.name, bytes.clone(), 0);
+                    let put = registry::put(call.resource, call.namespace, call.name, bytes.clone(), expiry(call));
                     revision = self.commit(call, Txn { compares: vec![compare], ops: vec![put] }).await?;
                 }
                 let object = registry::written(bytes, revision).map_err(api)?;

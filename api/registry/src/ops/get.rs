@@ -5,7 +5,6 @@ use std::sync::Arc;
 use navarch_types::{ApiError, Object};
 
 use crate::call::Call;
-use crate::meta;
 use crate::registry::Registry;
 use crate::resource::Resource;
 
@@ -46,14 +45,4 @@ pub fn parse_revision(text: Option<&str>) -> Result<Option<u64>, ApiError> {
             ApiError::bad_request(format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))
         }),
     }
-}
-
-/// Whether the object is on its way out.
-pub(crate) fn deleting(object: &Object) -> bool {
-    object.metadata().is_ok_and(|m| m.deletion_timestamp.is_some())
-}
-
-/// The uid of an object.
-pub(crate) fn uid(value: &serde_json::Value) -> &str {
-    meta::text(value, "uid")
 }

@@ -1,7 +1,7 @@
 //! Objects as rows, and as their metadata alone.
 
 use jiff::Timestamp;
-use navarch_registry::Resource;
+use navarch_registry::{Resource, convert};
 use navarch_types::{ApiError, Object};
 use serde_json::{Value, json};
 
@@ -54,8 +54,13 @@ pub fn table<'o>(
     let mut rows = Vec::new();
     for object in objects {
         let value = object.to_value().map_err(ApiError::internal)?;
-        // Columns are a matter of the stored version; versions differ in what they show only where they are converted.
-        let mut row = json!({"cells": resource.strategy.row(&value, now)});
+        // Strategies know objects in their storage version.
+        let cells = if resource.serves_stored() {
+            resource.strategy.row(&value, now)
+        } else {
+            resource.strategy.row(&convert::to_storage(resource, value.clone()), now)
+        };
+        let mut row = json!({"cells": cells});
         match include {
             Include::Metadata => row["object"] = partial(&value),
             Include::Object => row["object"] = value,

@@ -11,12 +11,14 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::Stream;
 use navarch_registry::Resource;
 use navarch_registry::ops::watch::Watch;
+use navarch_telemetry::prometheus_client::metrics::gauge::Gauge;
 use navarch_types::{ApiError, WatchEvent};
 use serde_json::{Value, json};
 
 use super::accept::{Form, View};
 use super::table::{self, Include};
 use crate::info::Query;
+use tokio_util::sync::CancellationToken;
 
 /// How often a silent watch is written to: a line break, which no decoder minds between documents.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -28,10 +30,28 @@ struct State {
     form: Form,
     include: Include,
     over: bool,
+    stop: CancellationToken,
+    _open: Open,
+}
+
+/// Counts a watch while it is open.
+struct Open(Gauge);
+
+impl Open {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// The response of a watch.
-pub fn response(watch: Watch, form: Form, query: &Query) -> HttpResponse {
+pub fn response(watch: Watch, form: Form, query: &Query, server: &super::State) -> HttpResponse {
     let include = match Include::parse(query.get("includeObject")) {
         Ok(include) => include,
         Err(error) => return super::respond::error(&error, form),
@@ -41,7 +61,7 @@ pub fn response(watch: Watch, form: Form, query: &Query) -> HttpResponse {
         View::Table => "application/json;as=Table;g=meta.k8s.io;v=v1".to_owned(),
         View::Metadata => "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1".to_owned(),
     };
-    let state = State { watch, form, include, over: false };
+    let state = State { watch, form, include, over: false, stop: server.stop.clone(), _open: Open::new(&server.metrics.watches) };
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CONTENT_TYPE, media_type));
     response.streaming(frames(state))
@@ -61,7 +81,11 @@ impl State {
     /// The next write, or nothing at the end.
     async fn frame(&mut self) -> Option<Bytes> {
         let mut out = BytesMut::new();
-        match tokio::time::timeout(HEARTBEAT, self.watch.next()).await {
+        let next = tokio::select! {
+            () = self.stop.cancelled() => return None,
+            next = tokio::time::timeout(HEARTBEAT, self.watch.next()) => next,
+        };
+        match next {
             Err(_) => out.put_u8(b'\n'),
             Ok(Ok(None)) => return None,
             Ok(Ok(Some(event))) => self.write(&event, &mut out),

@@ -1,0 +1,10 @@
+//! The API through the in-process adapter, over a real store.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod requests;
+mod reads;
+mod services;
+mod walk;
+mod watches;
+mod world;
+mod writes;

@@ -1,0 +1,127 @@
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use navarch_types::{ApiError, ListOptions, PatchType, Reason, Verb, WatchEvent};
+use serde_json::json;
+
+use crate::requests::{CONFIG_MAPS, Client, config_map, request, start};
+use crate::world::admin;
+
+type Events = BoxStream<'static, Result<WatchEvent, ApiError>>;
+
+async fn watch(client: &Client, options: ListOptions) -> Result<Events, ApiError> {
+    let mut request = request(Verb::Watch, &CONFIG_MAPS, Some("default"), None);
+    request.list = options;
+    client.0.watch(&admin(), request).await
+}
+
+async fn next(events: &mut Events) -> String {
+    let event = tokio::time::timeout(Duration::from_secs(10), events.next()).await.unwrap().unwrap().unwrap();
+    let metadata = event.object.metadata().unwrap();
+    let end = if event.initial_events_end { " end" } else { "" };
+    format!("{} {}{end}", event.event_type.as_str(), metadata.name.clone().unwrap_or_default())
+}
+
+async fn label(client: &Client, name: &str, tier: &str) {
+    let patch = json!({"metadata": {"labels": {"tier": tier}}});
+    client.patch(&CONFIG_MAPS, name, PatchType::Merge, patch).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_watch_begins_with_the_state_or_after_a_revision() {
+    let (_dir, _world, client) = start().await;
+    let made = client.create(&CONFIG_MAPS, Some("default"), config_map("a")).await.unwrap();
+    let version = made["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let mut state = watch(&client, ListOptions::default()).await.unwrap();
+    let after = ListOptions { resource_version: Some(version), ..ListOptions::default() };
+    client.create(&CONFIG_MAPS, Some("default"), config_map("b")).await.unwrap();
+    client.create(&CONFIG_MAPS, Some("other"), config_map("x")).await.unwrap();
+    client.delete(&CONFIG_MAPS, "a", json!({})).await.unwrap();
+    let mut resumed = watch(&client, after).await.unwrap();
+    for expected in ["ADDED a", "ADDED b", "DELETED a"] {
+        assert_eq!(next(&mut state).await, expected);
+    }
+    for expected in ["ADDED b", "DELETED a"] {
+        assert_eq!(next(&mut resumed).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn what_leaves_the_selection_is_deleted_from_it() {
+    let (_dir, _world, client) = start().await;
+    let options = ListOptions { label_selector: Some("tier=x".to_owned()), ..ListOptions::default() };
+    let mut events = watch(&client, options).await.unwrap();
+    client.create(&CONFIG_MAPS, Some("default"), config_map("a")).await.unwrap();
+    label(&client, "a", "x").await;
+    client.patch(&CONFIG_MAPS, "a", PatchType::Merge, json!({"data": {"b": "1"}})).await.unwrap();
+    label(&client, "a", "y").await;
+    label(&client, "a", "x").await;
+    client.delete(&CONFIG_MAPS, "a", json!({})).await.unwrap();
+    for expected in ["ADDED a", "MODIFIED a", "DELETED a", "ADDED a", "DELETED a"] {
+        assert_eq!(next(&mut events).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_watch_list_ends_its_state_with_a_bookmark() {
+    let (_dir, _world, client) = start().await;
+    client.create(&CONFIG_MAPS, Some("default"), config_map("a")).await.unwrap();
+    let options = ListOptions {
+        send_initial_events: Some(true),
+        resource_version_match: Some("NotOlderThan".to_owned()),
+        allow_watch_bookmarks: true,
+        ..ListOptions::default()
+    };
+    let mut events = watch(&client, options.clone()).await.unwrap();
+    assert_eq!(next(&mut events).await, "ADDED a");
+    assert_eq!(next(&mut events).await, "BOOKMARK  end");
+    client.create(&CONFIG_MAPS, Some("default"), config_map("b")).await.unwrap();
+    assert_eq!(next(&mut events).await, "ADDED b");
+    let wrong = ListOptions { resource_version_match: None, ..options };
+    assert_eq!(watch(&client, wrong).await.err().unwrap().code(), 422);
+}
+
+#[tokio::test]
+async fn bookmarks_come_each_minute_and_the_watch_ends_in_time() {
+    let (_dir, _world, client) = start().await;
+    let options = ListOptions {
+        allow_watch_bookmarks: true,
+        timeout_seconds: Some(150),
+        ..ListOptions::default()
+    };
+    let mut events = watch(&client, options).await.unwrap();
+    tokio::time::pause();
+    let mut bookmarks = 0;
+    while let Some(event) = events.next().await {
+        assert_eq!(event.unwrap().event_type.as_str(), "BOOKMARK");
+        bookmarks += 1;
+    }
+    assert_eq!(bookmarks, 2);
+}
+
+#[tokio::test]
+async fn one_object_can_be_watched() {
+    let (_dir, _world, client) = start().await;
+    for name in ["a", "b"] {
+        client.create(&CONFIG_MAPS, Some("default"), config_map(name)).await.unwrap();
+    }
+    let options = ListOptions { field_selector: Some("metadata.name=b".to_owned()), ..ListOptions::default() };
+    let mut events = watch(&client, options).await.unwrap();
+    assert_eq!(next(&mut events).await, "ADDED b");
+    client.delete(&CONFIG_MAPS, "a", json!({})).await.unwrap();
+    client.delete(&CONFIG_MAPS, "b", json!({})).await.unwrap();
+    assert_eq!(next(&mut events).await, "DELETED b");
+}
+
+#[tokio::test]
+async fn a_forgotten_revision_is_gone() {
+    let (_dir, world, client) = start().await;
+    client.create(&CONFIG_MAPS, Some("default"), config_map("a")).await.unwrap();
+    let options = ListOptions { resource_version: Some("1".to_owned()), ..ListOptions::default() };
+    if world.store.reader().compacted() > 1 {
+        assert!(watch(&client, options).await.err().unwrap().is(Reason::Expired));
+    } else {
+        assert_eq!(next(&mut watch(&client, options).await.unwrap()).await, "ADDED a");
+    }
+}
