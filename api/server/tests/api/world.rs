@@ -11,7 +11,7 @@ use navarch_auth::view::{CachesView, ObjectView};
 use navarch_auth::{Authenticator, Authorizer, Pki, VirtualResources};
 use navarch_cache::{CacheLimits, Caches};
 use navarch_raft_contract::{ApplySink, Command, Index, Outcome, StateReader, Term};
-use navarch_raft_driver::{Config, NoPeers, Parts, ProposeError, RaftHandle};
+use navarch_raft_driver::{Config, NoPeers, Parts, ProposeError, RaftHandle, ReadIndexError};
 use navarch_registry::allocate::ServiceNetwork;
 use navarch_registry::{Registry, Table};
 use navarch_server::{InProcess, Pipeline};
@@ -23,7 +23,7 @@ struct Raft(RaftHandle);
 
 fn refused(error: ProposeError) -> ConsensusError {
     match error {
-        ProposeError::NotLeader => ConsensusError::NoLeader,
+        ProposeError::NotLeader { .. } => ConsensusError::NoLeader,
         ProposeError::Busy | ProposeError::TooLarge { .. } => ConsensusError::Busy,
         ProposeError::Unknown => ConsensusError::Unknown,
         ProposeError::Stopped => ConsensusError::Stopped,
@@ -37,7 +37,10 @@ impl Consensus for Raft {
     }
 
     async fn read_index(&self) -> Result<Index, ConsensusError> {
-        self.0.read_index().await.map_err(refused)
+        self.0.read_index().await.map_err(|error| match error {
+            ReadIndexError::Busy => ConsensusError::Busy,
+            ReadIndexError::Stopped => ConsensusError::Stopped,
+        })
     }
 
     fn leading_term(&self) -> Option<Term> {
