@@ -1,8 +1,9 @@
 //! The API through the in-process adapter, over a real store.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod requests;
+mod http;
 mod reads;
+mod requests;
 mod services;
 mod walk;
 mod watches;
