@@ -3,14 +3,20 @@
 //! [`strategy`] is the only way in. Everything here is a pure function of the values given; nothing does I/O, and nothing
 //! panics whatever an object holds.
 
+mod access;
 mod apps;
 mod at;
 mod batch;
 mod cells;
+mod core;
+mod extension;
 mod fill;
 mod kind;
+mod network;
 mod pod;
 mod rules;
+mod scaling;
+mod scheduling;
 mod service;
 mod storage;
 
@@ -22,37 +28,92 @@ static PLAIN: Kind = Kind::PLAIN;
 static WITH_STATUS: Kind = Kind::WITH_STATUS;
 static WITH_GENERATION: Kind = Kind::WITH_GENERATION;
 static FULL: Kind = Kind::FULL;
-static POD_TEMPLATE: Kind = Kind { default: apps::defaults::pod_template_object, ..Kind::WITH_GENERATION };
-static SERVICE: Kind = Kind { default: service::defaults::service, ..Kind::WITH_STATUS };
 
 /// The strategy of a resource; one without peculiarities for resources that have none (a custom resource's is made by
 /// whoever knows its definition).
 pub fn strategy(group: &str, resource: &str) -> &'static dyn Strategy {
-    kind(group, resource)
+    match group {
+        "" => core_kind(resource),
+        "apps" | "batch" | "autoscaling" | "policy" => workload_kind(resource),
+        _ => other_kind(group, resource),
+    }
 }
 
-fn kind(group: &str, resource: &str) -> &'static Kind {
+fn core_kind(resource: &str) -> &'static Kind {
+    match resource {
+        "configmaps" => &core::CONFIG_MAP,
+        "endpoints" => &network::ENDPOINTS,
+        "events" => &core::EVENT,
+        "limitranges" => &core::LIMIT_RANGE,
+        "namespaces" => &core::NAMESPACE,
+        "nodes" => &core::NODE,
+        "persistentvolumeclaims" => &storage::CLAIM,
+        "persistentvolumes" => &storage::VOLUME,
+        "pods" => &pod::POD,
+        "podtemplates" => &core::POD_TEMPLATE,
+        "replicationcontrollers" => &apps::REPLICATION_CONTROLLER,
+        "resourcequotas" => &core::RESOURCE_QUOTA,
+        "secrets" => &core::SECRET,
+        "serviceaccounts" => &core::SERVICE_ACCOUNT,
+        "services" => &service::SERVICE,
+        _ => &PLAIN,
+    }
+}
+
+fn workload_kind(resource: &str) -> &'static Kind {
+    match resource {
+        "controllerrevisions" => &apps::CONTROLLER_REVISION,
+        "cronjobs" => &batch::CRON_JOB,
+        "daemonsets" => &apps::DAEMON_SET,
+        "deployments" => &apps::DEPLOYMENT,
+        "horizontalpodautoscalers" => &scaling::AUTOSCALER,
+        "jobs" => &batch::JOB,
+        "poddisruptionbudgets" => &scaling::BUDGET,
+        "replicasets" => &apps::REPLICA_SET,
+        "statefulsets" => &apps::STATEFUL_SET,
+        _ => &PLAIN,
+    }
+}
+
+fn other_kind(group: &str, resource: &str) -> &'static Kind {
     match (group, resource) {
-        ("", "pods") => &pod::POD,
-        ("", "podtemplates") => &POD_TEMPLATE,
-        ("", "replicationcontrollers") => &apps::REPLICATION_CONTROLLER,
-        ("", "services") => &SERVICE,
-        ("", "persistentvolumes") => &storage::VOLUME,
-        ("", "persistentvolumeclaims") => &storage::CLAIM,
-        ("", "namespaces" | "nodes" | "resourcequotas") => &WITH_STATUS,
-        ("storage.k8s.io", "storageclasses") => &storage::STORAGE_CLASS,
-        ("storage.k8s.io", "volumeattributesclasses") => &storage::ATTRIBUTES_CLASS,
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => &extension::MUTATING_POLICY,
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings") => &extension::MUTATING_BINDING,
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => &extension::MUTATING,
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => &extension::VALIDATING_POLICY,
+        ("admissionregistration.k8s.io", "validatingadmissionpolicybindings") => &extension::VALIDATING_BINDING,
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => &extension::VALIDATING,
+        ("apiextensions.k8s.io", "customresourcedefinitions") => &extension::DEFINITION,
+        ("apiregistration.k8s.io", "apiservices") => &extension::API_SERVICE,
+        ("certificates.k8s.io", "certificatesigningrequests") => &access::REQUEST,
+        ("certificates.k8s.io", "clustertrustbundles") => &access::TRUST_BUNDLE,
+        ("coordination.k8s.io", "leasecandidates") => &scheduling::LEASE_CANDIDATE,
+        ("coordination.k8s.io", "leases") => &scheduling::LEASE,
+        ("discovery.k8s.io", "endpointslices") => &network::ENDPOINT_SLICE,
+        ("events.k8s.io", "events") => &core::EVENT,
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => &extension::FLOW_SCHEMA,
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => &extension::PRIORITY_LEVEL,
+        ("internal.apiserver.k8s.io", "storageversions") => &extension::STORAGE_VERSION,
+        ("networking.k8s.io", "ingressclasses") => &network::INGRESS_CLASS,
+        ("networking.k8s.io", "ingresses") => &network::INGRESS,
+        ("networking.k8s.io", "ipaddresses") => &network::IP_ADDRESS,
+        ("networking.k8s.io", "networkpolicies") => &network::NETWORK_POLICY,
+        ("networking.k8s.io", "servicecidrs") => &network::SERVICE_CIDR,
+        ("node.k8s.io", "runtimeclasses") => &scheduling::RUNTIME_CLASS,
+        ("rbac.authorization.k8s.io", "clusterrolebindings") => &access::CLUSTER_ROLE_BINDING,
+        ("rbac.authorization.k8s.io", "clusterroles") => &access::CLUSTER_ROLE,
+        ("rbac.authorization.k8s.io", "rolebindings") => &access::ROLE_BINDING,
+        ("rbac.authorization.k8s.io", "roles") => &access::ROLE,
+        ("resource.k8s.io", "deviceclasses") => &extension::DEVICE_CLASS,
+        ("resource.k8s.io", "resourceclaims") => &extension::CLAIM,
+        ("resource.k8s.io", "resourceslices") => &extension::SLICE,
+        ("scheduling.k8s.io", "priorityclasses") => &scheduling::PRIORITY_CLASS,
         ("storage.k8s.io", "csidrivers") => &storage::CSI_DRIVER,
         ("storage.k8s.io", "csinodes") => &storage::CSI_NODE,
         ("storage.k8s.io", "csistoragecapacities") => &storage::STORAGE_CAPACITY,
+        ("storage.k8s.io", "storageclasses") => &storage::STORAGE_CLASS,
         ("storage.k8s.io", "volumeattachments") => &storage::ATTACHMENT,
-        ("apps", "controllerrevisions") => &apps::CONTROLLER_REVISION,
-        ("apps", "deployments") => &apps::DEPLOYMENT,
-        ("apps", "replicasets") => &apps::REPLICA_SET,
-        ("apps", "statefulsets") => &apps::STATEFUL_SET,
-        ("apps", "daemonsets") => &apps::DAEMON_SET,
-        ("batch", "jobs") => &batch::JOB,
-        ("batch", "cronjobs") => &batch::CRON_JOB,
+        ("storage.k8s.io", "volumeattributesclasses") => &storage::ATTRIBUTES_CLASS,
         _ => generic(group, resource),
     }
 }
@@ -60,56 +121,16 @@ fn kind(group: &str, resource: &str) -> &'static Kind {
 /// Resources whose shape is known and whose rules are nobody's but the schema's.
 fn generic(group: &str, resource: &str) -> &'static Kind {
     match (group, resource) {
-        ("policy", "poddisruptionbudgets")
-        | ("networking.k8s.io", "ingresses")
-        | ("flowcontrol.apiserver.k8s.io", "flowschemas" | "prioritylevelconfigurations")
-        | ("admissionregistration.k8s.io", "validatingadmissionpolicies")
-        | ("apiextensions.k8s.io", "customresourcedefinitions")
-        | ("scheduling.k8s.io", "podgroups")
-        | ("resource.k8s.io", "devicetaintrules" | "resourcepoolstatusrequests") => &FULL,
-        ("autoscaling", "horizontalpodautoscalers")
-        | ("networking.k8s.io", "servicecidrs")
-        | ("certificates.k8s.io", "certificatesigningrequests" | "podcertificaterequests")
-        | ("resource.k8s.io", "resourceclaims")
-        | ("apiregistration.k8s.io", "apiservices")
-        | ("storagemigration.k8s.io", "storageversionmigrations")
-        | ("internal.apiserver.k8s.io", "storageversions") => &WITH_STATUS,
-        ("networking.k8s.io", "networkpolicies" | "ingressclasses")
-        | ("discovery.k8s.io", "endpointslices")
-        | ("scheduling.k8s.io", "priorityclasses" | "workloads")
-        | ("resource.k8s.io", "resourceslices" | "deviceclasses")
-        | (
-            "admissionregistration.k8s.io",
-            "validatingwebhookconfigurations"
-            | "mutatingwebhookconfigurations"
-            | "validatingadmissionpolicybindings"
-            | "mutatingadmissionpolicies"
-            | "mutatingadmissionpolicybindings",
-        ) => &WITH_GENERATION,
+        ("scheduling.k8s.io", "podgroups") | ("resource.k8s.io", "devicetaintrules" | "resourcepoolstatusrequests") => {
+            &FULL
+        }
+        ("certificates.k8s.io", "podcertificaterequests") | ("storagemigration.k8s.io", "storageversionmigrations") => {
+            &WITH_STATUS
+        }
+        ("scheduling.k8s.io", "workloads") => &WITH_GENERATION,
         _ => &PLAIN,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_shape_of_built_in_resources_is_known() {
-        for (group, resource, status, generation) in [
-            ("", "pods", true, true),
-            ("", "nodes", true, false),
-            ("", "configmaps", false, false),
-            ("", "podtemplates", false, true),
-            ("apps", "deployments", true, true),
-            ("apps", "controllerrevisions", false, false),
-            ("autoscaling", "horizontalpodautoscalers", true, false),
-            ("discovery.k8s.io", "endpointslices", false, true),
-            ("rbac.authorization.k8s.io", "roles", false, false),
-            ("example.com", "pods", false, false),
-        ] {
-            let found = strategy(group, resource);
-            assert_eq!((found.has_status(), found.has_generation()), (status, generation), "{group}/{resource}");
-        }
-    }
-}
+mod tests;

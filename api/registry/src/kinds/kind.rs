@@ -17,6 +17,8 @@ pub(crate) struct Kind {
     pub status: bool,
     /// Whether `metadata.generation` is kept.
     pub generation: bool,
+    /// Whether a new object keeps the status it comes with (only Nodes, whose agents create them).
+    pub created_with_status: bool,
     /// Fills in what is absent; idempotent.
     pub default: fn(&mut Value),
     /// Before a create; `status` is already gone for kinds that have one.
@@ -58,6 +60,7 @@ impl Kind {
     pub const PLAIN: Kind = Kind {
         status: false,
         generation: false,
+        created_with_status: false,
         default: |_| {},
         prepare_create: |_, _| {},
         prepare_update: |_, _, _| {},
@@ -91,6 +94,7 @@ impl Strategy for Kind {
 
     fn prepare_create(&self, context: &Context<'_>, object: &mut Value) {
         if self.status
+            && !self.created_with_status
             && let Some(map) = object.as_object_mut()
         {
             map.remove("status");

@@ -1,6 +1,5 @@
 //! Rules that several kinds share, each as upstream words it. They add to what was found so far and change nothing.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 
 use navarch_types::field::FieldError;
@@ -167,6 +166,31 @@ pub(crate) fn parse_ip(text: &str) -> Option<IpAddr> {
     text.parse().ok()
 }
 
+/// An address that traffic can be sent to.
+pub(crate) fn non_special_ip(at: &At<'_, '_>, out: &mut Findings) {
+    let Some(address) = parse_ip(at.text()) else { return };
+    let link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    let link_local_multicast = match address {
+        IpAddr::V4(v4) => v4.octets()[..3] == [224, 0, 0],
+        IpAddr::V6(v6) => v6.segments()[0] & 0xff0f == 0xff02,
+    };
+    if address.is_unspecified() {
+        out.push(at.invalid(format!("may not be unspecified ({address})")));
+    }
+    if address.is_loopback() {
+        out.push(at.invalid("may not be in the loopback range (127.0.0.0/8, ::1/128)"));
+    }
+    if link_local {
+        out.push(at.invalid("may not be in the link-local range (169.254.0.0/16, fe80::/10)"));
+    }
+    if link_local_multicast {
+        out.push(at.invalid("may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"));
+    }
+}
+
 /// The quantity in a value.
 pub(crate) fn quantity(value: &Value) -> Option<Quantity> {
     match value {
@@ -180,13 +204,6 @@ pub(crate) fn quantity(value: &Value) -> Option<Quantity> {
 pub(crate) fn non_negative_quantity(at: &At<'_, '_>, out: &mut Findings) {
     if quantity(at.value).is_some_and(|q| q < Quantity::ZERO) {
         out.push(at.invalid(NEGATIVE));
-    }
-}
-
-/// A text that is in the set twice.
-pub(crate) fn unique<'v>(at: &At<'v, '_>, seen: &mut HashSet<&'v str>, out: &mut Findings) {
-    if !seen.insert(at.text()) {
-        out.push(at.duplicate());
     }
 }
 
