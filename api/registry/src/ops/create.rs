@@ -68,9 +68,10 @@ impl Registry {
     async fn create_once(&self, call: &Call<'_>, mut object: Value) -> Result<Arc<Object>, CommitError> {
         let (resource, strategy) = (call.resource, call.resource.strategy);
         let context = call.context();
-        strategy.prepare_create(&context, &mut object);
+        // Identity first: a Job's selector is made from its uid.
         let uid = uuid::Uuid::new_v4().to_string();
         meta::fill_new(&mut object, &uid, call.now, strategy.has_generation());
+        strategy.prepare_create(&context, &mut object);
         let plan = self.plan_allocation(resource, Some(&mut object), None).map_err(CommitError::Api)?;
         let mut findings = meta::validate_metadata(resource, &object, None);
         findings.extend(strategy.validate_create(&context, &object));
