@@ -121,10 +121,12 @@ fn other_kind(group: &str, resource: &str) -> &'static Kind {
 /// Resources whose shape is known and whose rules are nobody's but the schema's.
 fn generic(group: &str, resource: &str) -> &'static Kind {
     match (group, resource) {
-        ("scheduling.k8s.io", "podgroups")
-        | ("resource.k8s.io", "devicetaintrules" | "resourcepoolstatusrequests") => &FULL,
-        ("certificates.k8s.io", "podcertificaterequests")
-        | ("storagemigration.k8s.io", "storageversionmigrations") => &WITH_STATUS,
+        ("scheduling.k8s.io", "podgroups") | ("resource.k8s.io", "devicetaintrules" | "resourcepoolstatusrequests") => {
+            &FULL
+        }
+        ("certificates.k8s.io", "podcertificaterequests") | ("storagemigration.k8s.io", "storageversionmigrations") => {
+            &WITH_STATUS
+        }
         ("scheduling.k8s.io", "workloads") => &WITH_GENERATION,
         _ => &PLAIN,
     }

@@ -1,6 +1,5 @@
 //! Rules that several kinds share, each as upstream words it. They add to what was found so far and change nothing.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 
 use navarch_types::field::FieldError;
@@ -205,13 +204,6 @@ pub(crate) fn quantity(value: &Value) -> Option<Quantity> {
 pub(crate) fn non_negative_quantity(at: &At<'_, '_>, out: &mut Findings) {
     if quantity(at.value).is_some_and(|q| q < Quantity::ZERO) {
         out.push(at.invalid(NEGATIVE));
-    }
-}
-
-/// A text that is in the set twice.
-pub(crate) fn unique<'v>(at: &At<'v, '_>, seen: &mut HashSet<&'v str>, out: &mut Findings) {
-    if !seen.insert(at.text()) {
-        out.push(at.duplicate());
     }
 }
 

@@ -10,7 +10,9 @@ use super::at::At;
 use super::cells::{UNSET, age_cell, name, number, text};
 use super::fill::{fill, put, within};
 use super::kind::{AGE, Findings, Kind, NAME, column};
-use super::rules::{int_or_percent, label_selector, non_negative, not_above_100_percent, required_shape, supported_if_set};
+use super::rules::{
+    int_or_percent, label_selector, non_negative, not_above_100_percent, required_shape, supported_if_set,
+};
 
 /// HorizontalPodAutoscalers.
 pub(crate) static AUTOSCALER: Kind = Kind {
@@ -78,11 +80,7 @@ fn autoscaler(object: &Value, out: &mut Findings) {
         out.push(FieldError::invalid(&most.path, most.int_or_zero(), "must be greater than 0"));
     }
     if fewest.int().is_some_and(|n| most.int_or_zero() < n) {
-        out.push(FieldError::invalid(
-            &most.path,
-            most.int_or_zero(),
-            "must be greater than or equal to `minReplicas`",
-        ));
+        out.push(FieldError::invalid(&most.path, most.int_or_zero(), "must be greater than or equal to `minReplicas`"));
     }
     let target = spec.child("scaleTargetRef");
     let segment = |name: &str| names::path_segment(name, false);

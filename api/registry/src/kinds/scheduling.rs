@@ -150,10 +150,28 @@ mod tests {
         let cases: Vec<(&Kind, Value, Vec<&str>)> = vec![
             (&PRIORITY_CLASS, json!({"metadata": {"name": "a"}, "value": 5}), vec![]),
             (&PRIORITY_CLASS, json!({"metadata": {"name": "system-node-critical"}, "value": 2_000_001_000}), vec![]),
-            (&PRIORITY_CLASS, json!({"metadata": {"name": "system-x"}}), vec!["metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only"]),
-            (&PRIORITY_CLASS, json!({"value": 1_000_000_001}), vec!["value: Forbidden: maximum allowed value of a user defined priority is 1000000000"]),
-            (&LEASE, json!({"spec": {"leaseDurationSeconds": 0}}), vec!["spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"]),
-            (&LEASE, json!({"spec": {"leaseTransitions": -1}}), vec!["spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0"]),
+            (
+                &PRIORITY_CLASS,
+                json!({"metadata": {"name": "system-x"}}),
+                vec![
+                    "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only",
+                ],
+            ),
+            (
+                &PRIORITY_CLASS,
+                json!({"value": 1_000_000_001}),
+                vec!["value: Forbidden: maximum allowed value of a user defined priority is 1000000000"],
+            ),
+            (
+                &LEASE,
+                json!({"spec": {"leaseDurationSeconds": 0}}),
+                vec!["spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"],
+            ),
+            (
+                &LEASE,
+                json!({"spec": {"leaseTransitions": -1}}),
+                vec!["spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0"],
+            ),
             (&RUNTIME_CLASS, json!({"handler": "runc"}), vec![]),
         ];
         let user = UserInfo::default();

@@ -4,16 +4,17 @@ mod columns;
 pub(crate) mod defaults;
 mod rules;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::at::same;
-use super::fill::{drop_field, each};
+use super::fill::{drop_field, each, put};
 use super::kind::Kind;
 use crate::strategy::SelectableField;
 
 /// The strategy.
 pub(crate) static SERVICE: Kind = Kind {
     default: defaults::service,
+    prepare_create: |_, object| put(object, "status", json!({"loadBalancer": {}})),
     prepare_update: |context, object, old| {
         if context.subresource.is_none() {
             drop_what_the_old_type_needed(object, old);
@@ -69,11 +70,7 @@ fn drop_what_the_old_type_needed(object: &mut Value, old: &Value) {
     }
     for (key, of_old, of_new) in [
         ("externalTrafficPolicy", is_external(old), is_external(object)),
-        (
-            "allocateLoadBalancerNodePorts",
-            kind_of(old) == "LoadBalancer",
-            kind_of(object) == "LoadBalancer",
-        ),
+        ("allocateLoadBalancerNodePorts", kind_of(old) == "LoadBalancer", kind_of(object) == "LoadBalancer"),
         ("loadBalancerClass", kind_of(old) == "LoadBalancer", kind_of(object) == "LoadBalancer"),
     ] {
         if of_old && !of_new && unchanged(object, key) {

@@ -75,7 +75,9 @@ fn pass_through(strategy: &dyn Strategy, object: &Value, title: &str) {
         let once = object.clone();
         strategy.default(&mut object);
         assert_eq!(object, once, "defaults of {title} are not idempotent");
-        for subresource in [None, Some("status"), Some("finalize"), Some("approval"), Some("resize"), Some("ephemeralcontainers")] {
+        for subresource in
+            [None, Some("status"), Some("finalize"), Some("approval"), Some("resize"), Some("ephemeralcontainers")]
+        {
             let context = Context { user: &user, namespace: "n", subresource, now };
             let mut changed = object.clone();
             strategy.prepare_update(&context, &mut changed, given);

@@ -79,7 +79,7 @@ where
         let headers = vec![("streamtype".to_owned(), stream.kind.to_owned())];
         let frame = Frame::SynStream { stream: stream.stream, headers, fin: false };
         if let Err(error) = sink.lock().await.send(&frame).await {
-            return fail(&writer, &error).await;
+            return fail(&writer, error.to_string()).await;
         }
     }
     let reader = Reader::new(input, writer.clone());
@@ -89,12 +89,12 @@ where
     };
     match ended {
         Ok(()) => drop(writer.send(Message::Close(Some(CloseCode::Normal.into()))).await),
-        Err(why) => fail(&writer, &why).await,
+        Err(why) => fail(&writer, why.to_string()).await,
     }
 }
 
 /// Tells a client that what it waits for will not come.
-async fn fail(writer: &Writer, why: &dyn std::fmt::Display) {
+async fn fail(writer: &Writer, why: String) {
     let status = ApiError::internal(format!("the stream to the kubelet failed: {why}"));
     let status = serde_json::to_vec(status.status()).unwrap_or_default();
     if writer.channel(ERROR, &status).await.is_some() {

@@ -84,7 +84,8 @@ fn prepare_update(context: &Context<'_>, object: &mut Value, old: &Value) {
         }
         Some("status") => {
             let approved = approval(old);
-            if let Some(conditions) = object.get_mut("status").and_then(|s| s.get_mut("conditions")).and_then(Value::as_array_mut)
+            if let Some(conditions) =
+                object.get_mut("status").and_then(|s| s.get_mut("conditions")).and_then(Value::as_array_mut)
             {
                 conditions.retain(|c| !matches!(c["type"].as_str(), Some("Approved" | "Denied")));
                 conditions.extend(approved);
@@ -193,7 +194,8 @@ fn status_update(context: &Context<'_>, object: &Value, old: &Value, out: &mut F
         let (kind, state) = (condition.child("type"), condition.child("status"));
         required(&kind, out);
         if !matches!(state.text(), "True" | "False" | "Unknown") {
-            let finding = if state.is_empty() { state.required("") } else { state.not_supported(&["False", "True", "Unknown"]) };
+            let finding =
+                if state.is_empty() { state.required("") } else { state.not_supported(&["False", "True", "Unknown"]) };
             out.push(finding);
         }
         if matches!(kind.text(), "Approved" | "Denied" | "Failed") && !state.is_empty() && state.text() != "True" {

@@ -51,9 +51,7 @@ pub(crate) static CLUSTER_ROLE: Kind = Kind {
         if aggregation.is_set() {
             let selectors = aggregation.child("clusterRoleSelectors");
             if selectors.is_empty() {
-                out.push(
-                    selectors.required("at least one clusterRoleSelector required if aggregationRule is non-nil"),
-                );
+                out.push(selectors.required("at least one clusterRoleSelector required if aggregationRule is non-nil"));
             }
             for selector in selectors.items() {
                 label_selector(&selector, out);

@@ -18,15 +18,53 @@ fn roles_and_bindings_are_judged() {
     let role = json!({"kind": "ClusterRole", "name": "r"});
     let cases: Vec<(&Kind, Value, Vec<&str>)> = vec![
         (&ROLE, json!({"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]}), vec![]),
-        (&ROLE, json!({"rules": [{"apiGroups": [""], "resources": ["pods"]}]}), vec!["rules[0].verbs: Required value: verbs must contain at least one value"]),
-        (&ROLE, json!({"rules": [{"verbs": ["get"]}]}), vec!["rules[0].apiGroups: Required value: resource rules must supply at least one api group", "rules[0].resources: Required value: resource rules must supply at least one resource"]),
-        (&ROLE, json!({"rules": [{"verbs": ["get"], "nonResourceURLs": ["/x"]}]}), vec!["rules[0].nonResourceURLs: Invalid value: [\"/x\"]: namespaced rules cannot apply to non-resource URLs"]),
+        (
+            &ROLE,
+            json!({"rules": [{"apiGroups": [""], "resources": ["pods"]}]}),
+            vec!["rules[0].verbs: Required value: verbs must contain at least one value"],
+        ),
+        (
+            &ROLE,
+            json!({"rules": [{"verbs": ["get"]}]}),
+            vec![
+                "rules[0].apiGroups: Required value: resource rules must supply at least one api group",
+                "rules[0].resources: Required value: resource rules must supply at least one resource",
+            ],
+        ),
+        (
+            &ROLE,
+            json!({"rules": [{"verbs": ["get"], "nonResourceURLs": ["/x"]}]}),
+            vec![
+                "rules[0].nonResourceURLs: Invalid value: [\"/x\"]: namespaced rules cannot apply to non-resource URLs",
+            ],
+        ),
         (&CLUSTER_ROLE, json!({"rules": [{"verbs": ["get"], "nonResourceURLs": ["/x"]}]}), vec![]),
-        (&CLUSTER_ROLE, json!({"aggregationRule": {}}), vec!["aggregationRule.clusterRoleSelectors: Required value: at least one clusterRoleSelector required if aggregationRule is non-nil"]),
+        (
+            &CLUSTER_ROLE,
+            json!({"aggregationRule": {}}),
+            vec![
+                "aggregationRule.clusterRoleSelectors: Required value: at least one clusterRoleSelector required if aggregationRule is non-nil",
+            ],
+        ),
         (&ROLE_BINDING, json!({"roleRef": role, "subjects": [{"kind": "User", "name": "u"}]}), vec![]),
-        (&CLUSTER_ROLE_BINDING, json!({"roleRef": role, "subjects": [{"kind": "ServiceAccount", "name": "s"}]}), vec!["subjects[0].namespace: Required value"]),
-        (&CLUSTER_ROLE_BINDING, json!({"roleRef": {"kind": "Role", "name": "r"}}), vec!["roleRef.kind: Unsupported value: \"Role\": supported values: \"ClusterRole\""]),
-        (&ROLE_BINDING, json!({"roleRef": {"kind": "Role"}, "subjects": [{"kind": "x", "name": "u"}]}), vec!["roleRef.name: Required value", "subjects[0].kind: Unsupported value: \"x\": supported values: \"ServiceAccount\", \"User\", \"Group\""]),
+        (
+            &CLUSTER_ROLE_BINDING,
+            json!({"roleRef": role, "subjects": [{"kind": "ServiceAccount", "name": "s"}]}),
+            vec!["subjects[0].namespace: Required value"],
+        ),
+        (
+            &CLUSTER_ROLE_BINDING,
+            json!({"roleRef": {"kind": "Role", "name": "r"}}),
+            vec!["roleRef.kind: Unsupported value: \"Role\": supported values: \"ClusterRole\""],
+        ),
+        (
+            &ROLE_BINDING,
+            json!({"roleRef": {"kind": "Role"}, "subjects": [{"kind": "x", "name": "u"}]}),
+            vec![
+                "roleRef.name: Required value",
+                "subjects[0].kind: Unsupported value: \"x\": supported values: \"ServiceAccount\", \"User\", \"Group\"",
+            ],
+        ),
     ];
     let user = UserInfo::default();
     for (kind, mut object, want) in cases {
@@ -39,7 +77,9 @@ fn roles_and_bindings_are_judged() {
     object["roleRef"]["name"] = json!("b");
     assert_eq!(
         rendered(&ROLE_BINDING.validate_update(&context(&user, None), &object, &old)),
-        ["roleRef: Invalid value: {\"apiGroup\":\"rbac.authorization.k8s.io\",\"kind\":\"Role\",\"name\":\"b\"}: cannot change roleRef"]
+        [
+            "roleRef: Invalid value: {\"apiGroup\":\"rbac.authorization.k8s.io\",\"kind\":\"Role\",\"name\":\"b\"}: cannot change roleRef"
+        ]
     );
     assert!(ROLE.validate_name("system:x", false).is_empty());
     assert!(!ROLE.validate_name("a/b", false).is_empty());
@@ -54,8 +94,14 @@ fn a_request_is_made_by_who_makes_it() {
     let found = rendered(&REQUEST.validate_create(&context(&user, None), &object));
     assert_eq!(found[0], "spec.request: Invalid value: \"eA==\": PEM block type must be CERTIFICATE REQUEST");
     assert!(found[1].starts_with("spec.usages: Unsupported value: \"x\": supported values: \"any\", "));
-    assert_eq!(found[2], "spec.signerName: Invalid value: \"a\": must be a fully qualified domain and path of the form 'example.com/signer-name'");
-    assert_eq!(found[3], "spec.expirationSeconds: Invalid value: 1: may not specify a duration less than 600 seconds (10 minutes)");
+    assert_eq!(
+        found[2],
+        "spec.signerName: Invalid value: \"a\": must be a fully qualified domain and path of the form 'example.com/signer-name'"
+    );
+    assert_eq!(
+        found[3],
+        "spec.expirationSeconds: Invalid value: 1: may not specify a duration less than 600 seconds (10 minutes)"
+    );
 }
 
 #[test]

@@ -67,9 +67,12 @@ fn event(object: &Value, out: &mut Findings) {
             out.push(at.required(""));
         }
     }
-    for (key, max) in
-        [("reportingInstance", NAME_BYTES_MAX), ("action", NAME_BYTES_MAX), ("reason", NAME_BYTES_MAX), ("message", MESSAGE_BYTES_MAX)]
-    {
+    for (key, max) in [
+        ("reportingInstance", NAME_BYTES_MAX),
+        ("action", NAME_BYTES_MAX),
+        ("reason", NAME_BYTES_MAX),
+        ("message", MESSAGE_BYTES_MAX),
+    ] {
         let at = At::root(object, key);
         if at.text().len() > max {
             let mut finding = at.invalid(format!("can have at most {max} bytes"));

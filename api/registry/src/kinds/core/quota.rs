@@ -12,8 +12,15 @@ use crate::kinds::kind::{AGE, Findings, Kind, NAME, column};
 use crate::kinds::pod::resources::{amount, resource_name};
 use crate::kinds::rules::{IMMUTABLE, quantity, required};
 
-const SCOPES: &[&str] =
-    &["BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating", "VolumeAttributesClass"];
+const SCOPES: &[&str] = &[
+    "BestEffort",
+    "CrossNamespacePodAffinity",
+    "NotBestEffort",
+    "NotTerminating",
+    "PriorityClass",
+    "Terminating",
+    "VolumeAttributesClass",
+];
 
 /// ResourceQuotas.
 pub(crate) static RESOURCE_QUOTA: Kind = Kind {
@@ -127,12 +134,20 @@ fn limit_range(object: &Value, out: &mut Findings) {
                 out.push(map.forbidden("may not be specified when `type` is 'Pod'"));
             }
         }
-        if kind.text() == "PersistentVolumeClaim" && item.value["min"]["storage"].is_null() && item.value["max"]["storage"].is_null() {
+        if kind.text() == "PersistentVolumeClaim"
+            && item.value["min"]["storage"].is_null()
+            && item.value["max"]["storage"].is_null()
+        {
             out.push(item.required("either minimum or maximum storage value is required, but neither was provided"));
         }
-        for (low, high) in
-            [("min", "max"), ("min", "defaultRequest"), ("defaultRequest", "max"), ("min", "default"), ("default", "max"), ("defaultRequest", "default")]
-        {
+        for (low, high) in [
+            ("min", "max"),
+            ("min", "defaultRequest"),
+            ("defaultRequest", "max"),
+            ("min", "default"),
+            ("default", "max"),
+            ("defaultRequest", "default"),
+        ] {
             ordered(&item, low, high, out);
         }
     }

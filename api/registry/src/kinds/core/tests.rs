@@ -26,14 +26,36 @@ fn config_is_judged() {
     let big = "x".repeat(1024 * 1024 + 1);
     let cases: Vec<(&Kind, Value, Vec<&str>)> = vec![
         (&CONFIG_MAP, json!({"data": {"a": "b"}, "binaryData": {"c": "ZA=="}}), vec![]),
-        (&CONFIG_MAP, json!({"data": {"a": "b"}, "binaryData": {"a": "ZA=="}}), vec!["data[a]: Invalid value: \"a\": duplicate of key present in binaryData"]),
-        (&CONFIG_MAP, json!({"data": {"a b": ""}}), vec!["data[a b]: Invalid value: \"a b\": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"]),
+        (
+            &CONFIG_MAP,
+            json!({"data": {"a": "b"}, "binaryData": {"a": "ZA=="}}),
+            vec!["data[a]: Invalid value: \"a\": duplicate of key present in binaryData"],
+        ),
+        (
+            &CONFIG_MAP,
+            json!({"data": {"a b": ""}}),
+            vec![
+                "data[a b]: Invalid value: \"a b\": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
+            ],
+        ),
         (&CONFIG_MAP, json!({"data": {"a": big}}), vec!["[]: Too long: may not be more than 1048576 bytes"]),
         (&SECRET, json!({"stringData": {"a": "b"}}), vec![]),
         (&SECRET, json!({"type": "kubernetes.io/tls", "data": {"tls.crt": ""}}), vec!["data[tls.key]: Required value"]),
-        (&SECRET, json!({"type": "kubernetes.io/basic-auth"}), vec!["data[username]: Required value", "data[password]: Required value"]),
-        (&SECRET, json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "eA=="}}), vec!["data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\": must be a JSON object"]),
-        (&SECRET, json!({"type": "kubernetes.io/service-account-token"}), vec!["metadata.annotations[kubernetes.io/service-account.name]: Required value"]),
+        (
+            &SECRET,
+            json!({"type": "kubernetes.io/basic-auth"}),
+            vec!["data[username]: Required value", "data[password]: Required value"],
+        ),
+        (
+            &SECRET,
+            json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "eA=="}}),
+            vec!["data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\": must be a JSON object"],
+        ),
+        (
+            &SECRET,
+            json!({"type": "kubernetes.io/service-account-token"}),
+            vec!["metadata.annotations[kubernetes.io/service-account.name]: Required value"],
+        ),
     ];
     for (kind, object, want) in cases {
         assert_eq!(create(kind, object), want);
@@ -94,9 +116,13 @@ fn namespaces() {
 
 #[test]
 fn nodes() {
-    let mut object = json!({"metadata": {"name": "n"}, "spec": {"podCIDR": "10.0.0.0/24"}, "status": {"capacity": {"cpu": "1"}}});
+    let mut object =
+        json!({"metadata": {"name": "n"}, "spec": {"podCIDR": "10.0.0.0/24"}, "status": {"capacity": {"cpu": "1"}}});
     NODE.default(&mut object);
-    assert_eq!((&object["spec"]["podCIDRs"], &object["status"]["allocatable"]), (&json!(["10.0.0.0/24"]), &json!({"cpu": "1"})));
+    assert_eq!(
+        (&object["spec"]["podCIDRs"], &object["status"]["allocatable"]),
+        (&json!(["10.0.0.0/24"]), &json!({"cpu": "1"}))
+    );
     let user = UserInfo::default();
     let mut kept = object.clone();
     NODE.prepare_create(&context(&user, None), &mut kept);
@@ -115,7 +141,18 @@ fn nodes() {
     let cells: Vec<String> = NODE.row(&node, now).iter().map(|c| c.as_str().unwrap().to_owned()).collect();
     assert_eq!(
         cells,
-        ["n", "Ready,SchedulingDisabled", "control-plane", "5m", "v1.36.0", "10.0.0.1", "<none>", "Debian", "<unknown>", "<unknown>"]
+        [
+            "n",
+            "Ready,SchedulingDisabled",
+            "control-plane",
+            "5m",
+            "v1.36.0",
+            "10.0.0.1",
+            "<none>",
+            "Debian",
+            "<unknown>",
+            "<unknown>"
+        ]
     );
 }
 
@@ -128,17 +165,36 @@ fn events() {
     let now = "2026-01-01T00:05:00Z".parse().unwrap();
     assert_eq!(
         EVENT.row(&event, now),
-        [json!("60s"), json!("Normal"), json!("Started"), json!("pod/p"), json!(""), json!("kubelet, n"), json!("up"), json!("5m"), json!(3), json!("e")]
+        [
+            json!("60s"),
+            json!("Normal"),
+            json!("Started"),
+            json!("pod/p"),
+            json!(""),
+            json!("kubelet, n"),
+            json!("up"),
+            json!("5m"),
+            json!(3),
+            json!("e")
+        ]
     );
     let mut other = event.clone();
     other["metadata"]["namespace"] = json!("x");
-    assert_eq!(create(&EVENT, other), ["involvedObject.namespace: Invalid value: \"d\": does not match event.namespace"]);
+    assert_eq!(
+        create(&EVENT, other),
+        ["involvedObject.namespace: Invalid value: \"d\": does not match event.namespace"]
+    );
     let mut modern = event;
     modern["eventTime"] = json!("2026-01-01T00:00:00.000000Z");
     modern["type"] = json!("Odd");
     assert_eq!(
         create(&EVENT, modern),
-        ["reportingComponent: Required value", "reportingInstance: Required value", "action: Required value", "type: Invalid value: \"\": has invalid value: Odd"]
+        [
+            "reportingComponent: Required value",
+            "reportingInstance: Required value",
+            "action: Required value",
+            "type: Invalid value: \"\": has invalid value: Odd"
+        ]
     );
 }
 
@@ -152,7 +208,8 @@ fn quotas_and_limits() {
         create(&RESOURCE_QUOTA, json!({"spec": {"scopes": ["BestEffort", "NotBestEffort"]}})),
         ["spec.scopes: Invalid value: [\"BestEffort\",\"NotBestEffort\"]: conflicting scopes"]
     );
-    let mut object = json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}, "min": {"memory": "1Mi"}}]}});
+    let mut object =
+        json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}, "min": {"memory": "1Mi"}}]}});
     LIMIT_RANGE.default(&mut object);
     assert_eq!(
         object["spec"]["limits"][0],

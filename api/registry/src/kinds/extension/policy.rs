@@ -18,11 +18,7 @@ fn default_constraints(spec: &mut Value, key: &str) {
 
 fn param_kind(object: &Value) -> String {
     let kind = &object["spec"]["paramKind"];
-    if kind.is_null() {
-        UNSET.to_owned()
-    } else {
-        format!("{}/{}", text(kind, &["apiVersion"]), text(kind, &["kind"]))
-    }
+    if kind.is_null() { UNSET.to_owned() } else { format!("{}/{}", text(kind, &["apiVersion"]), text(kind, &["kind"])) }
 }
 
 fn constraints(at: &At<'_, '_>, out: &mut Findings) {

@@ -25,8 +25,11 @@ const WEBHOOKS: Kind = Kind {
 };
 
 /// ValidatingWebhookConfigurations.
-pub(crate) static VALIDATING: Kind =
-    Kind { default: |object| each(object, "webhooks", default), create: |_, object, out| webhooks(object, out), ..WEBHOOKS };
+pub(crate) static VALIDATING: Kind = Kind {
+    default: |object| each(object, "webhooks", default),
+    create: |_, object, out| webhooks(object, out),
+    ..WEBHOOKS
+};
 
 /// MutatingWebhookConfigurations.
 pub(crate) static MUTATING: Kind = Kind {

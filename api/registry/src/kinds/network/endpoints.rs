@@ -22,7 +22,9 @@ const PORTS_MAX: usize = 20_000;
 
 /// Endpoints.
 pub(crate) static ENDPOINTS: Kind = Kind {
-    default: |object| each(object, "subsets", |subset| each(subset, "ports", |port| fill_zero(port, "protocol", "TCP"))),
+    default: |object| {
+        each(object, "subsets", |subset| each(subset, "ports", |port| fill_zero(port, "protocol", "TCP")))
+    },
     create: |_, object, out| {
         for subset in At::root(object, "subsets").items() {
             self::subset(&subset, out);

@@ -162,14 +162,7 @@ fn row(object: &Value, now: Timestamp) -> Vec<Value> {
     } else {
         class
     };
-    vec![
-        name(object),
-        class.into(),
-        hosts.into(),
-        points.join(",").into(),
-        ports.into(),
-        age_cell(object, now),
-    ]
+    vec![name(object), class.into(), hosts.into(), points.join(",").into(), ports.into(), age_cell(object, now)]
 }
 
 /// IngressClasses.

@@ -14,9 +14,7 @@ pub(crate) static NETWORK_POLICY: Kind = Kind {
     default,
     create: |_, object, out| policy(object, out),
     columns: &[NAME, column("Pod-Selector", "string", "Pods that the policy is for"), AGE],
-    row: |object, now| {
-        vec![name(object), selector(&object["spec"]["podSelector"]).into(), age_cell(object, now)]
-    },
+    row: |object, now| vec![name(object), selector(&object["spec"]["podSelector"]).into(), age_cell(object, now)],
     ..Kind::WITH_GENERATION
 };
 

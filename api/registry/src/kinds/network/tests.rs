@@ -20,23 +20,93 @@ fn objects_are_judged() {
     let backend = json!({"service": {"name": "s", "port": {"number": 80}}});
     let cases: Vec<(&Kind, Value, Vec<&str>)> = vec![
         (&ENDPOINTS, json!({"subsets": [{"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 80}]}]}), vec![]),
-        (&ENDPOINTS, json!({"subsets": [{}]}), vec!["subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`"]),
-        (&ENDPOINTS, json!({"subsets": [{"addresses": [{"ip": "169.254.0.1"}]}]}), vec!["subsets[0].addresses[0].ip: Invalid value: \"169.254.0.1\": may not be in the link-local range (169.254.0.0/16, fe80::/10)"]),
-        (&ENDPOINT_SLICE, json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 80}]}), vec![]),
-        (&ENDPOINT_SLICE, json!({"addressType": "x"}), vec!["addressType: Unsupported value: \"x\": supported values: \"FQDN\", \"IPv4\", \"IPv6\""]),
-        (&ENDPOINT_SLICE, json!({"addressType": "IPv4", "endpoints": [{}]}), vec!["endpoints[0].addresses: Required value: must contain at least 1 address"]),
-        (&ENDPOINT_SLICE, json!({"addressType": "IPv4", "endpoints": [{"addresses": ["::1"]}]}), vec!["endpoints[0].addresses[0]: Invalid value: \"::1\": must be an IPv4 address"]),
-        (&ENDPOINT_SLICE, json!({"addressType": "IPv4", "ports": [{"port": 1}, {"port": 2}]}), vec!["ports[1].name: Duplicate value: \"\""]),
+        (
+            &ENDPOINTS,
+            json!({"subsets": [{}]}),
+            vec!["subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`"],
+        ),
+        (
+            &ENDPOINTS,
+            json!({"subsets": [{"addresses": [{"ip": "169.254.0.1"}]}]}),
+            vec![
+                "subsets[0].addresses[0].ip: Invalid value: \"169.254.0.1\": may not be in the link-local range (169.254.0.0/16, fe80::/10)",
+            ],
+        ),
+        (
+            &ENDPOINT_SLICE,
+            json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 80}]}),
+            vec![],
+        ),
+        (
+            &ENDPOINT_SLICE,
+            json!({"addressType": "x"}),
+            vec!["addressType: Unsupported value: \"x\": supported values: \"FQDN\", \"IPv4\", \"IPv6\""],
+        ),
+        (
+            &ENDPOINT_SLICE,
+            json!({"addressType": "IPv4", "endpoints": [{}]}),
+            vec!["endpoints[0].addresses: Required value: must contain at least 1 address"],
+        ),
+        (
+            &ENDPOINT_SLICE,
+            json!({"addressType": "IPv4", "endpoints": [{"addresses": ["::1"]}]}),
+            vec!["endpoints[0].addresses[0]: Invalid value: \"::1\": must be an IPv4 address"],
+        ),
+        (
+            &ENDPOINT_SLICE,
+            json!({"addressType": "IPv4", "ports": [{"port": 1}, {"port": 2}]}),
+            vec!["ports[1].name: Duplicate value: \"\""],
+        ),
         (&INGRESS, json!({"spec": {"defaultBackend": backend}}), vec![]),
-        (&INGRESS, json!({"spec": {}}), vec!["spec: Invalid value: {}: either `defaultBackend` or `rules` must be specified"]),
-        (&INGRESS, json!({"spec": {"rules": [{"host": "1.2.3.4", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]}}), vec!["spec.rules[0].host: Invalid value: \"1.2.3.4\": must be a DNS name, not an IP address"]),
-        (&INGRESS, json!({"spec": {"rules": [{"http": {"paths": [{"path": "a", "pathType": "Exact", "backend": backend}]}}]}}), vec!["spec.rules[0].http.paths[0].path: Invalid value: \"a\": must be an absolute path"]),
-        (&INGRESS, json!({"spec": {"rules": [{"http": {"paths": [{"path": "/", "backend": backend}]}}]}}), vec!["spec.rules[0].http.paths[0].pathType: Required value: pathType must be specified"]),
-        (&INGRESS_CLASS, json!({"spec": {"controller": "x"}}), vec!["spec.controller: Invalid value: \"x\": must be a domain-prefixed path (such as \"acme.io/foo\")"]),
-        (&NETWORK_POLICY, json!({"spec": {"podSelector": {}, "ingress": [{"from": [{}]}]}}), vec!["spec.ingress[0].from[0]: Required value: must specify a peer"]),
-        (&NETWORK_POLICY, json!({"spec": {"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/8"]}}]}]}}), vec!["spec.egress[0].to[0].ipBlock.except[0]: Invalid value: \"11.0.0.0/8\": must be a strict subset of `cidr`"]),
-        (&NETWORK_POLICY, json!({"spec": {"policyTypes": ["x"]}}), vec!["spec.policyTypes[0]: Unsupported value: \"x\": supported values: \"Egress\", \"Ingress\""]),
-        (&SERVICE_CIDR, json!({"spec": {"cidrs": ["x"]}}), vec!["spec.cidrs[0]: Invalid value: \"x\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"]),
+        (
+            &INGRESS,
+            json!({"spec": {}}),
+            vec!["spec: Invalid value: {}: either `defaultBackend` or `rules` must be specified"],
+        ),
+        (
+            &INGRESS,
+            json!({"spec": {"rules": [{"host": "1.2.3.4", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]}}),
+            vec!["spec.rules[0].host: Invalid value: \"1.2.3.4\": must be a DNS name, not an IP address"],
+        ),
+        (
+            &INGRESS,
+            json!({"spec": {"rules": [{"http": {"paths": [{"path": "a", "pathType": "Exact", "backend": backend}]}}]}}),
+            vec!["spec.rules[0].http.paths[0].path: Invalid value: \"a\": must be an absolute path"],
+        ),
+        (
+            &INGRESS,
+            json!({"spec": {"rules": [{"http": {"paths": [{"path": "/", "backend": backend}]}}]}}),
+            vec!["spec.rules[0].http.paths[0].pathType: Required value: pathType must be specified"],
+        ),
+        (
+            &INGRESS_CLASS,
+            json!({"spec": {"controller": "x"}}),
+            vec!["spec.controller: Invalid value: \"x\": must be a domain-prefixed path (such as \"acme.io/foo\")"],
+        ),
+        (
+            &NETWORK_POLICY,
+            json!({"spec": {"podSelector": {}, "ingress": [{"from": [{}]}]}}),
+            vec!["spec.ingress[0].from[0]: Required value: must specify a peer"],
+        ),
+        (
+            &NETWORK_POLICY,
+            json!({"spec": {"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/8"]}}]}]}}),
+            vec![
+                "spec.egress[0].to[0].ipBlock.except[0]: Invalid value: \"11.0.0.0/8\": must be a strict subset of `cidr`",
+            ],
+        ),
+        (
+            &NETWORK_POLICY,
+            json!({"spec": {"policyTypes": ["x"]}}),
+            vec!["spec.policyTypes[0]: Unsupported value: \"x\": supported values: \"Egress\", \"Ingress\""],
+        ),
+        (
+            &SERVICE_CIDR,
+            json!({"spec": {"cidrs": ["x"]}}),
+            vec![
+                "spec.cidrs[0]: Invalid value: \"x\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+            ],
+        ),
     ];
     for (kind, object, want) in cases {
         assert_eq!(judge(kind, object.clone()), want, "{object}");

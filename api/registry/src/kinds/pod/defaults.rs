@@ -14,6 +14,7 @@ pub(crate) fn pod(object: &mut Value) {
     for list in ["initContainers", "containers"] {
         each(spec, list, requests_from_limits);
     }
+    super::resources::default_pod_level(spec);
     fill(spec, "enableServiceLinks", true);
     if spec["hostNetwork"] == true {
         for list in ["initContainers", "containers"] {

@@ -67,11 +67,7 @@ fn target(at: &At<'_, '_>, out: &mut Findings) {
     if kind.is_empty() {
         out.push(kind.required("must specify a metric target type"));
     } else if !matches!(kind.text(), "Utilization" | "Value" | "AverageValue") {
-        out.push(FieldError::invalid(
-            &kind.path,
-            kind.text(),
-            "must be either Utilization, Value, or AverageValue",
-        ));
+        out.push(FieldError::invalid(&kind.path, kind.text(), "must be either Utilization, Value, or AverageValue"));
     }
     for key in ["value", "averageValue"] {
         let field = at.child(key);

@@ -13,13 +13,44 @@ fn objects_are_judged() {
     let target = json!({"kind": "Deployment", "name": "d"});
     let cases: Vec<(&Kind, Value, Vec<&str>)> = vec![
         (&AUTOSCALER, json!({"scaleTargetRef": target, "maxReplicas": 3}), vec![]),
-        (&AUTOSCALER, json!({"scaleTargetRef": target}), vec!["spec.maxReplicas: Invalid value: 0: must be greater than 0", "spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`"]),
-        (&AUTOSCALER, json!({"maxReplicas": 1}), vec!["spec.scaleTargetRef.kind: Required value", "spec.scaleTargetRef.name: Required value"]),
-        (&AUTOSCALER, json!({"scaleTargetRef": target, "maxReplicas": 1, "metrics": [{"type": "Resource"}]}), vec!["spec.metrics[0].resource: Required value: must populate information for the given metric source"]),
+        (
+            &AUTOSCALER,
+            json!({"scaleTargetRef": target}),
+            vec![
+                "spec.maxReplicas: Invalid value: 0: must be greater than 0",
+                "spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`",
+            ],
+        ),
+        (
+            &AUTOSCALER,
+            json!({"maxReplicas": 1}),
+            vec!["spec.scaleTargetRef.kind: Required value", "spec.scaleTargetRef.name: Required value"],
+        ),
+        (
+            &AUTOSCALER,
+            json!({"scaleTargetRef": target, "maxReplicas": 1, "metrics": [{"type": "Resource"}]}),
+            vec!["spec.metrics[0].resource: Required value: must populate information for the given metric source"],
+        ),
         (&BUDGET, json!({"minAvailable": 1}), vec![]),
-        (&BUDGET, json!({"minAvailable": 1, "maxUnavailable": 1}), vec!["spec: Invalid value: {\"maxUnavailable\":1,\"minAvailable\":1}: minAvailable and maxUnavailable cannot be both set"]),
-        (&BUDGET, json!({"minAvailable": "101%"}), vec!["spec.minAvailable: Invalid value: \"101%\": must not be greater than 100%"]),
-        (&BUDGET, json!({"unhealthyPodEvictionPolicy": "x"}), vec!["spec.unhealthyPodEvictionPolicy: Unsupported value: \"x\": supported values: \"AlwaysAllow\", \"IfHealthyBudget\""]),
+        (
+            &BUDGET,
+            json!({"minAvailable": 1, "maxUnavailable": 1}),
+            vec![
+                "spec: Invalid value: {\"maxUnavailable\":1,\"minAvailable\":1}: minAvailable and maxUnavailable cannot be both set",
+            ],
+        ),
+        (
+            &BUDGET,
+            json!({"minAvailable": "101%"}),
+            vec!["spec.minAvailable: Invalid value: \"101%\": must not be greater than 100%"],
+        ),
+        (
+            &BUDGET,
+            json!({"unhealthyPodEvictionPolicy": "x"}),
+            vec![
+                "spec.unhealthyPodEvictionPolicy: Unsupported value: \"x\": supported values: \"AlwaysAllow\", \"IfHealthyBudget\"",
+            ],
+        ),
     ];
     let user = UserInfo::default();
     let now = "2026-01-01T00:00:00Z".parse().unwrap();
@@ -42,5 +73,8 @@ fn defaults_and_rows() {
     let now = "2026-01-01T00:00:00Z".parse().unwrap();
     let row = AUTOSCALER.row(&object, now);
     assert_eq!(row[1..6], [json!("Deployment/d"), json!("cpu: 10%/80%"), json!("1"), json!(3), json!(2)]);
-    assert_eq!(BUDGET.row(&json!({"spec": {"minAvailable": "50%"}}), now)[1..4], [json!("50%"), json!("N/A"), json!(0)]);
+    assert_eq!(
+        BUDGET.row(&json!({"spec": {"minAvailable": "50%"}}), now)[1..4],
+        [json!("50%"), json!("N/A"), json!(0)]
+    );
 }

@@ -47,8 +47,11 @@ fn external(object: &Value) -> String {
                 "" => text(p, &["hostname"]),
                 ip => ip,
             };
-            let mut points: Vec<&str> =
-                list(object, &["status", "loadBalancer", "ingress"]).iter().map(point).filter(|p| !p.is_empty()).collect();
+            let mut points: Vec<&str> = list(object, &["status", "loadBalancer", "ingress"])
+                .iter()
+                .map(point)
+                .filter(|p| !p.is_empty())
+                .collect();
             points.sort_unstable();
             points.dedup();
             points.extend(given);

@@ -230,8 +230,7 @@ fn traffic(object: &Value, spec: &At<'_, '_>, out: &mut Findings) {
     }
     let check = spec.child("healthCheckNodePort");
     if check.int_or_zero() != 0 && !takes_health_check_port(object) {
-        const WHY: &str =
-            "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        const WHY: &str = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
         out.push(check.invalid(WHY));
     }
     let internal = spec.child("internalTrafficPolicy");

@@ -35,22 +35,79 @@ fn services_are_judged() {
         (json!({"type": "ExternalName", "externalName": "a.b."}), vec![]),
         (json!({"clusterIP": "None", "clusterIPs": ["None"]}), vec![]),
         (json!({}), vec!["spec.ports: Required value"]),
-        (json!({"ports": [{"port": 0}]}), vec!["spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive", "spec.ports[0].targetPort: Invalid value: 0: must be between 1 and 65535, inclusive"]),
+        (
+            json!({"ports": [{"port": 0}]}),
+            vec![
+                "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
+                "spec.ports[0].targetPort: Invalid value: 0: must be between 1 and 65535, inclusive",
+            ],
+        ),
         (json!({"ports": [{"port": 1, "name": "a"}, {"port": 2}]}), vec!["spec.ports[1].name: Required value"]),
-        (json!({"ports": [{"port": 1, "name": "a"}, {"port": 2, "name": "a"}]}), vec!["spec.ports[1].name: Duplicate value: \"a\""]),
-        (json!({"ports": [{"port": 1, "name": "a"}, {"port": 1, "name": "b"}]}), vec!["spec.ports[1]: Duplicate value: {\"port\":1,\"protocol\":\"TCP\"}"]),
-        (json!({"ports": [{"port": 1, "nodePort": 30000}]}), vec!["spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"]),
-        (json!({"type": "x", "ports": [{"port": 1}]}), vec!["spec.type: Unsupported value: \"x\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\""]),
-        (json!({"type": "NodePort", "clusterIP": "None", "clusterIPs": ["None"], "ports": [{"port": 1}]}), vec!["spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort services"]),
-        (json!({"type": "LoadBalancer", "ports": [{"port": 10250}]}), vec!["spec.ports[0]: Invalid value: 10250: may not expose port 10250 externally since it is used by kubelet"]),
+        (
+            json!({"ports": [{"port": 1, "name": "a"}, {"port": 2, "name": "a"}]}),
+            vec!["spec.ports[1].name: Duplicate value: \"a\""],
+        ),
+        (
+            json!({"ports": [{"port": 1, "name": "a"}, {"port": 1, "name": "b"}]}),
+            vec!["spec.ports[1]: Duplicate value: {\"port\":1,\"protocol\":\"TCP\"}"],
+        ),
+        (
+            json!({"ports": [{"port": 1, "nodePort": 30000}]}),
+            vec!["spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"],
+        ),
+        (
+            json!({"type": "x", "ports": [{"port": 1}]}),
+            vec![
+                "spec.type: Unsupported value: \"x\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\"",
+            ],
+        ),
+        (
+            json!({"type": "NodePort", "clusterIP": "None", "clusterIPs": ["None"], "ports": [{"port": 1}]}),
+            vec!["spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort services"],
+        ),
+        (
+            json!({"type": "LoadBalancer", "ports": [{"port": 10250}]}),
+            vec![
+                "spec.ports[0]: Invalid value: 10250: may not expose port 10250 externally since it is used by kubelet",
+            ],
+        ),
         (json!({"type": "ExternalName"}), vec!["spec.externalName: Required value"]),
-        (json!({"sessionAffinity": "x", "ports": [{"port": 1}]}), vec!["spec.sessionAffinity: Unsupported value: \"x\": supported values: \"ClientIP\", \"None\""]),
-        (json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 0}}, "ports": [{"port": 1}]}), vec!["spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 0: must be greater than 0 and less than 86400"]),
-        (json!({"externalIPs": ["127.0.0.1"], "ports": [{"port": 1}]}), vec!["spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)"]),
-        (json!({"externalTrafficPolicy": "Local", "ports": [{"port": 1}]}), vec!["spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services"]),
-        (json!({"type": "NodePort", "externalTrafficPolicy": "x", "ports": [{"port": 1}]}), vec!["spec.externalTrafficPolicy: Unsupported value: \"x\": supported values: \"Cluster\", \"Local\""]),
-        (json!({"loadBalancerClass": "a/b", "ports": [{"port": 1}]}), vec!["spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'"]),
-        (json!({"selector": {"a b": "c"}, "clusterIP": "None", "clusterIPs": ["None"]}), vec!["spec.selector: Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"]),
+        (
+            json!({"sessionAffinity": "x", "ports": [{"port": 1}]}),
+            vec!["spec.sessionAffinity: Unsupported value: \"x\": supported values: \"ClientIP\", \"None\""],
+        ),
+        (
+            json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 0}}, "ports": [{"port": 1}]}),
+            vec![
+                "spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 0: must be greater than 0 and less than 86400",
+            ],
+        ),
+        (
+            json!({"externalIPs": ["127.0.0.1"], "ports": [{"port": 1}]}),
+            vec![
+                "spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+            ],
+        ),
+        (
+            json!({"externalTrafficPolicy": "Local", "ports": [{"port": 1}]}),
+            vec![
+                "spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services",
+            ],
+        ),
+        (
+            json!({"type": "NodePort", "externalTrafficPolicy": "x", "ports": [{"port": 1}]}),
+            vec!["spec.externalTrafficPolicy: Unsupported value: \"x\": supported values: \"Cluster\", \"Local\""],
+        ),
+        (
+            json!({"loadBalancerClass": "a/b", "ports": [{"port": 1}]}),
+            vec!["spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'"],
+        ),
+        (
+            json!({"selector": {"a b": "c"}, "clusterIP": "None", "clusterIPs": ["None"]}),
+            vec![
+                "spec.selector: Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
+            ],
+        ),
     ] {
         assert_eq!(judge(&service_of(spec.clone()), None), want, "{spec}");
     }
@@ -98,8 +155,11 @@ fn rows() {
         SERVICE.row(&object, now).iter().map(|c| c.as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(
-        row(json!({"type": "NodePort", "clusterIPs": ["10.0.0.1"], "selector": {"a": "b"},
-            "ports": [{"port": 80, "nodePort": 30080, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}]}), json!({})),
+        row(
+            json!({"type": "NodePort", "clusterIPs": ["10.0.0.1"], "selector": {"a": "b"},
+            "ports": [{"port": 80, "nodePort": 30080, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}]}),
+            json!({})
+        ),
         ["s", "NodePort", "10.0.0.1", "<none>", "80:30080/TCP,53/UDP", "5m", "a=b"]
     );
     assert_eq!(row(json!({"type": "LoadBalancer"}), json!({}))[3], "<pending>");
@@ -107,5 +167,8 @@ fn rows() {
         row(json!({"type": "LoadBalancer"}), json!({"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}}))[3],
         "1.2.3.4"
     );
-    assert_eq!(row(json!({"type": "ExternalName", "externalName": "a.b"}), json!({}))[2..5], ["<none>", "a.b", "<none>"]);
+    assert_eq!(
+        row(json!({"type": "ExternalName", "externalName": "a.b"}), json!({}))[2..5],
+        ["<none>", "a.b", "<none>"]
+    );
 }

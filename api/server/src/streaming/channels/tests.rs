@@ -63,6 +63,7 @@ impl Setting {
             if let Some(frame) = self.decoder.decode(&mut self.buffer).unwrap() {
                 return frame;
             }
+            self.buffer.reserve(4096);
             assert_ne!(self.kubelet.read_buf(&mut self.buffer).await.unwrap(), 0);
         }
     }

@@ -166,8 +166,12 @@ impl HeaderReader {
                 return Err(SpdyError::Headers("the stream of headers has ended"));
             }
             // Room left means that everything there was has come out.
-            if written < space.len() && (rest.is_empty() || read == 0) {
-                return if rest.is_empty() { Ok(out) } else { Err(FAILED) };
+            if rest.is_empty() && written < space.len() {
+                return Ok(out);
+            }
+            // It may put out what it had before it reads on, so only doing neither is standing still.
+            if read == 0 && written == 0 {
+                return Err(FAILED);
             }
         }
     }
