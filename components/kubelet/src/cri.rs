@@ -158,7 +158,7 @@ impl Cri {
     /// containerd's event stream for its Kubernetes namespace, tasks only. Other runtimes answer `Unimplemented`.
     pub async fn task_events(&self) -> Result<tonic::Streaming<events::Envelope>> {
         let mut client = events::events_client::EventsClient::new(self.channel.clone());
-        let filters = vec!["namespace==k8s.io,topic~=\"^/tasks/(start|exit|oom|delete)\"".to_owned()];
+        let filters = vec!["namespace==\"k8s.io\",topic~=\"^/tasks/(start|exit|oom|delete)\"".to_owned()];
         let mut request = Request::new(events::SubscribeRequest { filters });
         request.metadata_mut().insert("containerd-namespace", tonic::metadata::MetadataValue::from_static("k8s.io"));
         Ok(client.subscribe(request).await?.into_inner())

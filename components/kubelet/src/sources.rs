@@ -226,6 +226,16 @@ impl Followed {
         Ok((config_maps, secrets))
     }
 
+    /// Takes all that is known now as read.
+    pub fn mark_read(&mut self) {
+        for receiver in self.config_maps.values_mut() {
+            receiver.mark_unchanged();
+        }
+        for receiver in self.secrets.values_mut() {
+            receiver.mark_unchanged();
+        }
+    }
+
     /// Resolves when one of them has changed since it was last read. Never, if nothing is followed.
     pub fn changed(&self) -> impl Future<Output = ()> + 'static {
         let mut waits: FuturesUnordered<LocalBoxFuture<'static, ()>> = FuturesUnordered::new();

@@ -79,6 +79,9 @@ pub(crate) struct PodWorker {
     verdict: Option<Verdict>,
     stopped: bool,
     cleaned: bool,
+    given_up: bool,
+    object_deleted: bool,
+    hooked: stop::Hooked,
 }
 
 impl PodWorker {
@@ -113,10 +116,20 @@ impl PodWorker {
             verdict: None,
             stopped: false,
             cleaned: false,
+            given_up: false,
+            object_deleted: false,
+            hooked: stop::Hooked::default(),
             shared,
             handle,
         };
         (worker, wished, sender)
+    }
+
+    /// Something that the pod refers to has changed: what failed for its sake may succeed now.
+    fn sources_changed(&mut self) {
+        self.followed.mark_read();
+        self.volumes_stale = true;
+        self.setups = BackOff::new(SETUP_FIRST, SETUP_LONGEST);
     }
 
     /// Probes to begin and to end since the last call.
@@ -180,6 +193,11 @@ impl PodWorker {
                 if status::is_final(self.last.phase.as_deref()) {
                     return self.finish(wish, None, desired).await;
                 }
+                if self.seen.is_stopped() {
+                    // Nothing runs and nothing will, but some container's end was never seen.
+                    self.given_up = true;
+                    return self.finish(wish, None, desired).await;
+                }
                 self.halt(desired).await;
                 return soon(SignedDuration::from_millis(50));
             }
@@ -192,14 +210,15 @@ impl PodWorker {
             match carried {
                 Carried::Nothing => break,
                 Carried::Changed => {}
-                Carried::Wait(at) => {
-                    until = until.min(at);
-                    break;
-                }
+                Carried::Wait(at) => until = until.min(at),
             }
+            // Some of it may have been done even when the rest has to wait.
             if let Err(error) = self.observe().await {
                 debug!(pod = self.handle.uid, "cannot look at the runtime: {error}");
                 return soon(RETRY);
+            }
+            if matches!(carried, Carried::Wait(_)) {
+                break;
             }
         }
         self.report(false);
@@ -233,7 +252,8 @@ impl PodWorker {
                 message: "Pod was active on the node longer than the specified deadline".into(),
             }));
         }
-        (deleted || status::is_final(api_phase) || status::is_final(self.last.phase.as_deref())).then_some(None)
+        (deleted || self.given_up || status::is_final(api_phase) || status::is_final(self.last.phase.as_deref()))
+            .then_some(None)
     }
 
     /// Stops what runs, because the sandbox is lost; the pod goes on.
@@ -241,7 +261,7 @@ impl PodWorker {
         if self.seen.running().next().is_some() || self.seen.sandboxes.iter().any(|sandbox| sandbox.ready) {
             let grace = stop::grace_of(&self.pod);
             let stopping = async {
-                stop::all(&self.shared, &self.pod, &self.seen, grace).await?;
+                stop::all(&self.shared, &self.pod, &self.seen, grace, &self.hooked).await?;
                 for sandbox in self.seen.sandboxes.iter().filter(|sandbox| sandbox.ready) {
                     self.shared.cri.stop_pod_sandbox(&sandbox.id).await?;
                 }
@@ -308,7 +328,7 @@ impl PodWorker {
                 let message = "Pod sandbox changed, it will be killed and re-created.".to_owned();
                 self.tell(None, Level::Normal, "SandboxChanged", message);
             }
-            let _ = stop::all(&self.shared, &self.pod, &self.seen, stop::grace_of(&self.pod)).await;
+            let _ = stop::all(&self.shared, &self.pod, &self.seen, stop::grace_of(&self.pod), &self.hooked).await;
         }
         // The network of a sandbox that died must be taken down before its pod gets another.
         for sandbox in &self.seen.sandboxes {
@@ -347,16 +367,14 @@ impl PodWorker {
             }
             Err((reason, message)) => {
                 let image = container.image.as_deref().unwrap_or_default();
-                let image_due = self.pulls.due(image, Timestamp::now());
-                let back_off = reason == "ErrImagePull" || reason == "ImagePullBackOff";
+                let due = self.pulls.due(image, Timestamp::now()).filter(|_| reason == "ImagePullBackOff");
                 if reason != "ContainerCreating" {
                     self.waiting.insert(container.name.clone(), (reason, message));
                 }
-                let due = image_due.filter(|_| back_off);
                 self.setups.next(&retry, Timestamp::now());
                 // A pull that failed shows its back-off at the next look, as upstream's next round does.
                 let until = self.setups.until_since_update(&retry, Timestamp::now()).unwrap_or(now);
-                Err(due.map_or(until, |due| until.min(due)))
+                Err(due.unwrap_or(until))
             }
         }
     }
@@ -378,7 +396,9 @@ impl PodWorker {
         let Some(observed) = self.seen.containers.iter().find(|observed| observed.id == kill.id).cloned() else {
             return;
         };
-        if let Err(error) = stop::container(&self.shared, &pod, Some(container), &observed, &pod_ip, grace).await {
+        if let Err(error) =
+            stop::container(&self.shared, &pod, Some(container), &observed, &pod_ip, grace, &self.hooked).await
+        {
             warn!(container = container.name, "cannot stop a container: {error}");
         }
     }

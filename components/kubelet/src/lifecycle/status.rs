@@ -164,7 +164,8 @@ fn container_status(
         let probed = container.readiness_probe.is_some();
         let passes = view.probes.get(&observed.id).and_then(|probe| probe.ready) == Some(true);
         status.ready = started && (!probed || passes) && (!init || is_sidecar(container));
-        status.resources.clone_from(&container.resources);
+        let asked = container.resources.clone();
+        status.resources = asked.filter(|asked| asked.requests.is_some() || asked.limits.is_some());
         status.allocated_resources =
             container.resources.as_ref().and_then(|resources| resources.requests.clone()).filter(|r| !r.is_empty());
         status.volume_mounts = volume_mounts(container);
@@ -188,7 +189,7 @@ fn state(
     let reason = view.waiting.get(&container.name);
     match newest {
         Some(observed) if observed.state == State::Running => ContainerState {
-            running: Some(ContainerStateRunning { started_at: observed.started_at.map(Time) }),
+            running: Some(ContainerStateRunning { started_at: observed.started_at.map(seconds) }),
             ..ContainerState::default()
         },
         Some(observed) if observed.state == State::Exited => match reason {
@@ -254,8 +255,8 @@ fn terminated(view: &StatusView<'_>, observed: &runtime::Container) -> Container
             exit_code: observed.exit_code,
             reason: Some(reason.to_owned()),
             message,
-            started_at: observed.started_at.map(Time),
-            finished_at: observed.finished_at.map(Time),
+            started_at: observed.started_at.map(seconds),
+            finished_at: observed.finished_at.map(seconds),
             container_id: Some(format!("containerd://{}", observed.id)),
             signal: None,
         }),
@@ -277,6 +278,11 @@ fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
         })
         .collect();
     (!mounts.is_empty()).then_some(mounts)
+}
+
+/// The API keeps whole seconds: anything finer would differ from what comes back.
+fn seconds(time: Timestamp) -> Time {
+    Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
 /// Counts of containers by state.

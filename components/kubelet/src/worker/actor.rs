@@ -57,7 +57,9 @@ impl PodActor {
         for handle in [self.timer.take(), self.sources.take()].into_iter().flatten() {
             ctx.cancel_future(handle);
         }
-        worker.volumes_stale |= std::mem::take(&mut self.volumes_stale);
+        if std::mem::take(&mut self.volumes_stale) {
+            worker.sources_changed();
+        }
         for report in self.reports.drain(..) {
             worker.take_report(report);
         }

@@ -62,12 +62,16 @@ impl PodWorker {
         if !self.remove_from_runtime().await {
             return later(RETRY);
         }
-        if wish.gone || self.progress.borrow().gone || self.delete_object().await {
+        if wish.gone {
             self.shared.pods.lock().remove(&self.handle.uid);
             info!(pod = self.handle.uid, "pod is gone");
             return Next::Done;
         }
-        later(RETRY)
+        // The guard of the borrow must not live across the request.
+        let gone = self.progress.borrow().gone;
+        self.object_deleted = self.object_deleted || gone || self.delete_object().await;
+        // The watch tells when it is gone: only then can no late event bring it back.
+        later(if self.object_deleted { OVER } else { RETRY })
     }
 
     fn end_probes(&mut self) {
@@ -88,7 +92,7 @@ impl PodWorker {
             }
             let left = grace.saturating_sub(begun.elapsed());
             let stopping = async {
-                stop::all(&self.shared, &pod, &self.seen, left).await?;
+                stop::all(&self.shared, &pod, &self.seen, left, &self.hooked).await?;
                 for sandbox in &self.seen.sandboxes {
                     if sandbox.ready {
                         self.shared.cri.stop_pod_sandbox(&sandbox.id).await?;

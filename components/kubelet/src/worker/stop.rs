@@ -16,6 +16,9 @@ use crate::shared::Shared;
 /// However long a hook took, the container's processes get this long to end.
 const SIGNAL_GRACE_SHORTEST: Duration = Duration::from_secs(2);
 
+/// Containers whose preStop hook has begun: it runs once, however often stopping is begun anew.
+pub type Hooked = parking_lot::Mutex<std::collections::BTreeSet<String>>;
+
 /// The grace period of a pod: what its deletion says, or its specification.
 pub fn grace_of(pod: &Pod) -> Duration {
     let deletion = pod.metadata.deletion_timestamp.as_ref().and(pod.metadata.deletion_grace_period_seconds);
@@ -56,13 +59,13 @@ pub async fn container(
     observed: &runtime::Container,
     pod_ip: &str,
     grace: Duration,
+    hooked: &Hooked,
 ) -> Result<(), CriError> {
     let begun = Instant::now();
     let hook_of = |spec: &Container| spec.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.clone());
-    if let Some(spec) = spec
-        && let Some(handler) = hook_of(spec)
-        && !grace.is_zero()
-    {
+    let handler = spec.and_then(hook_of).filter(|_| !grace.is_zero());
+    let first = handler.is_some() && hooked.lock().insert(observed.id.clone());
+    if let (Some(spec), Some(handler), true) = (spec, handler, first) {
         let run = hook(shared, spec, &observed.id, pod_ip, &handler);
         match tokio::time::timeout(grace, run).await {
             Ok(Ok(())) => {}
@@ -82,7 +85,13 @@ pub async fn container(
 ///
 /// # Errors
 /// The first failure; the others are stopped all the same.
-pub async fn all(shared: &Arc<Shared>, pod: &Pod, seen: &PodRuntime, grace: Duration) -> Result<(), CriError> {
+pub async fn all(
+    shared: &Arc<Shared>,
+    pod: &Pod,
+    seen: &PodRuntime,
+    grace: Duration,
+    hooked: &Hooked,
+) -> Result<(), CriError> {
     let begun = Instant::now();
     let empty = k8s_openapi::api::core::v1::PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
@@ -90,12 +99,12 @@ pub async fn all(shared: &Arc<Shared>, pod: &Pod, seen: &PodRuntime, grace: Dura
     let sidecar = |name: &str| init_containers(spec).iter().any(|c| c.name == name && is_sidecar(c));
     let of = |name: &str| spec.containers.iter().chain(init_containers(spec)).find(|c| c.name == name);
     let ordinary = seen.running().filter(|observed| !sidecar(&observed.name));
-    let stops = ordinary.map(|observed| container(shared, pod, of(&observed.name), observed, &pod_ip, grace));
+    let stops = ordinary.map(|observed| container(shared, pod, of(&observed.name), observed, &pod_ip, grace, hooked));
     let mut result = futures::future::join_all(stops).await.into_iter().collect::<Result<Vec<()>, _>>().map(drop);
     for side in init_containers(spec).iter().rev().filter(|container| is_sidecar(container)) {
         for observed in seen.running().filter(|observed| observed.name == side.name) {
             let left = grace.saturating_sub(begun.elapsed());
-            result = result.and(container(shared, pod, Some(side), observed, &pod_ip, left).await);
+            result = result.and(container(shared, pod, Some(side), observed, &pod_ip, left, hooked).await);
         }
     }
     result
