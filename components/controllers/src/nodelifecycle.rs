@@ -25,7 +25,7 @@ use crate::{pods, sources};
 use plan::ZoneState;
 
 const LEASES: &str = "kube-node-lease";
-/// How often a silent node is looked at while its eviction waits for its turn.
+/// How often a node is looked at, as upstream does.
 const RECHECK: Duration = Duration::from_secs(5);
 
 struct Heard {
@@ -214,12 +214,14 @@ impl Reconcile for NodeLifecycle {
         }
         let ready = plan::condition(&node, "Ready").map(|c| c.status.as_str());
         let is_silent = matches!(ready, Some("False" | "Unknown"));
-        self.write_taints(&node, is_silent && self.may_evict(&node, now)).await?;
+        let evict = is_silent && !plan::is_evicted(&node) && self.may_evict(&node, now);
+        self.write_taints(&node, evict).await?;
         if is_silent {
             self.mark_pods(&key.name).await?;
         }
         let evicting = self.evict_pods(&node).await?;
-        let look = if is_silent { RECHECK } else { self.grace.saturating_sub(silence).max(Duration::from_millis(10)) };
+        // When a Lease was renewed is known only as exactly as it is looked at.
+        let look = self.grace.saturating_sub(silence).clamp(Duration::from_millis(10), RECHECK);
         Ok(evicting.sooner(Next::After(look)))
     }
 }

@@ -249,28 +249,24 @@ impl Reconcile for ReplicaSets {
         let satisfied = self.expectations.satisfied(key, &self.pods);
         let mine = self.claim(&set, &selector).await?;
         let mut failure = None;
+        let mut acted = false;
         if satisfied && set.metadata.deletion_timestamp.is_none() {
             let active: Vec<Arc<Pod>> = mine.iter().filter(|p| pods::is_active(p)).cloned().collect();
             let replicas = set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
-            let related = if active.len() > usize::try_from(replicas).unwrap_or(0) {
-                self.related(&set, &mine)
-            } else {
-                Vec::new()
-            };
+            let is_too_many = active.len() > usize::try_from(replicas).unwrap_or(0);
+            let related = if is_too_many { self.related(&set, &mine) } else { Vec::new() };
             let plan = plan::plan(replicas, &active, &related, Timestamp::now());
+            acted = plan != plan::Plan::default();
             if plan.create > 0 {
                 failure = self.create(key, &set, plan.create).await;
             } else if !plan.delete.is_empty() {
                 failure = self.delete(key, &set, &mine, &plan.delete).await;
             }
         }
-        let next = if self.expectations.satisfied(key, &self.pods) {
+        // After a success the events of what was done bring the key again, and only then the count is right.
+        let next = if failure.is_some() || (satisfied && !acted) {
             self.write_status(key, &set, &mine, failure.as_ref()).await?
         } else {
-            // The events of what was done bring the key again, and a status that counts it.
-            if failure.is_some() {
-                self.write_status(key, &set, &mine, failure.as_ref()).await?;
-            }
             Next::After(EXPECTATION_PAUSE)
         };
         match failure {

@@ -75,6 +75,12 @@ fn is_ours(taint: &Taint) -> bool {
     }
 }
 
+/// Whether a node's pods are being evicted because it is silent.
+pub fn is_evicted(node: &Node) -> bool {
+    let mut taints = node.spec.iter().flat_map(|s| s.taints.iter().flatten());
+    taints.any(|t| t.effect == "NoExecute" && (t.key == NOT_READY || t.key == UNREACHABLE))
+}
+
 /// The taints that a node is to have; `None` if it has them. `evict` lets a node's pods be evicted now: eviction is
 /// slowed down when many nodes are silent at once, scheduling is not.
 pub fn taints(node: &Node, evict: bool, now: Timestamp) -> Option<Vec<Taint>> {
@@ -87,14 +93,13 @@ pub fn taints(node: &Node, evict: bool, now: Timestamp) -> Option<Vec<Taint>> {
         wanted.push((UNSCHEDULABLE, "NoSchedule"));
     }
     let old: Vec<Taint> = node.spec.iter().flat_map(|s| s.taints.iter().flatten()).cloned().collect();
-    let has = |key: &str| old.iter().any(|t| t.key == key && t.effect == "NoExecute");
     let executing = match condition(node, "Ready").map(|c| c.status.as_str()) {
         Some("False") => Some(NOT_READY),
         Some("Unknown") => Some(UNREACHABLE),
         _ => None,
     };
     if let Some(key) = executing
-        && (evict || has(NOT_READY) || has(UNREACHABLE))
+        && (evict || is_evicted(node))
     {
         wanted.push((key, "NoExecute"));
     }
