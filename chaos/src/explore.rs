@@ -16,20 +16,21 @@ pub struct Failure {
     pub violation: Violation,
 }
 
-/// Runs `choices` choices, and then again for every step that the run had with the power cut at that step, each time with
-/// half as many choices after it. Returns the number of crashes.
+/// Runs `choices` choices, and then again for every step that the run had with the power cut at that step, and half as many
+/// choices more. At most `cuts` of the steps, evenly spread. Returns the number of crashes.
 pub fn every_step<B: Backend>(
     seed: u64,
     choices: usize,
     bug: Option<Bug>,
-    stride: u64,
+    cuts: u64,
     make: &mut dyn FnMut() -> B,
 ) -> Result<u64, Failure> {
     let fail = |step| move |violation| Failure { seed, step, violation };
     let mut world = World::new(seed, bug, vec![make()]);
     world.run(choices).and_then(|()| world.heal()).map_err(fail(None))?;
     let (steps, mut crashes) = (world.backend(0).steps(), 0);
-    for step in (0..steps).step_by(stride.max(1) as usize) {
+    let stride = steps.div_ceil(cuts.max(1)).max(1);
+    for step in (0..steps).step_by(stride as usize) {
         let mut world = World::new(seed, bug, vec![make()]);
         world.backend(0).plan_crash(Some(step));
         let run = world.run(choices + choices / 2);

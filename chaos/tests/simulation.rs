@@ -17,7 +17,7 @@ fn first_seed() -> u64 {
 }
 
 fn steps_of(seed: u64, bug: Option<Bug>) -> Result<u64, Failure> {
-    every_step(seed, 150, bug, 1, &mut || SimBackend::new(bug))
+    every_step(seed, 150, bug, u64::MAX, &mut || SimBackend::new(bug))
 }
 
 fn soak_of(members: usize, seed: u64, bug: Option<Bug>) -> Result<u64, Failure> {
