@@ -4,6 +4,7 @@
 //! LOCK     held by the process that uses the folder
 //! log/     the Raft log
 //! state/   the replicated state
+//! reserve  bytes kept free, see `space`
 //! ```
 
 use std::{

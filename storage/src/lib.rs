@@ -15,10 +15,12 @@ pub mod machine;
 pub mod memory;
 pub mod record;
 pub mod rocks;
+pub mod space;
 
 pub use folder::{DataFolder, FolderError};
 pub use machine::Machine;
 pub use rocks::{RocksConfig, RocksKv, RocksLog};
+pub use space::{Space, SpaceConfig};
 
 /// The state on RocksDB.
 pub type StateDb = Machine<RocksKv>;

@@ -7,6 +7,7 @@ pub mod command;
 pub mod event;
 pub mod log;
 pub mod read;
+pub mod room;
 pub mod state;
 
 pub use command::{Batch, Command, CommandBody, Compact, Compare, Expire, Expiry, Op, OpKind, Outcome, Txn};
@@ -15,6 +16,7 @@ pub use log::{
     Bootstrap, ConfState, EntryKind, HardState, LogBatch, LogCounters, LogEntry, LogError, LogState, LogStore,
 };
 pub use read::{KeyRange, KeyValue, RangePage, ReadError, StateReader};
+pub use room::{Room, RoomLevel};
 pub use state::{Applied, AppliedState, ApplyError, CommittedEntry, Payload, StateMachine};
 
 /// Position of an entry in the Raft log. The first entry has index 1.

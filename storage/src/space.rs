@@ -1,0 +1,178 @@
+//! The room that is left in a data folder, and a reserve that is kept for getting out of trouble.
+//!
+//! The reserve is a file of allocated, unused bytes. While there is room it exists; when the disk is nearly full it is given
+//! back, so that deletes, compaction and the next start still find some. It is made again when there is room.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use navarch_raft_contract::{Room, RoomLevel};
+use parking_lot::Mutex;
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+
+/// Free bytes below which things are refused. Each is more than the log and the state can grow between two checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceConfig {
+    /// Below it nothing new is created.
+    pub low_bytes: u64,
+    /// Below it only deletes go through.
+    pub critical_bytes: u64,
+    /// Kept for that time.
+    pub reserve_bytes: u64,
+}
+
+impl Default for SpaceConfig {
+    fn default() -> Self {
+        Self { low_bytes: 512 << 20, critical_bytes: 128 << 20, reserve_bytes: 64 << 20 }
+    }
+}
+
+impl SpaceConfig {
+    /// On a small disk the bounds are a share of it: they must leave room to work in.
+    fn for_disk(self, total_bytes: u64) -> Self {
+        Self {
+            low_bytes: self.low_bytes.min(total_bytes / 20),
+            critical_bytes: self.critical_bytes.min(total_bytes / 50),
+            ..self
+        }
+    }
+}
+
+/// Watches one folder.
+pub struct Space {
+    folder: PathBuf,
+    config: SpaceConfig,
+    state: Mutex<State>,
+}
+
+struct State {
+    level: RoomLevel,
+    reserved: bool,
+}
+
+/// The level for so many free bytes. Going back up takes half as much again, so that it does not flutter.
+fn level_for(free: u64, before: RoomLevel, config: &SpaceConfig) -> RoomLevel {
+    let bound = |bytes: u64, level| if before >= level { bytes + bytes / 2 } else { bytes };
+    if free < bound(config.critical_bytes, RoomLevel::Critical) {
+        RoomLevel::Critical
+    } else if free < bound(config.low_bytes, RoomLevel::Low) {
+        RoomLevel::Low
+    } else {
+        RoomLevel::Ample
+    }
+}
+
+impl Space {
+    /// Begins to watch; if there is no room, the reserve of the time before is given back at once.
+    pub fn watch(folder: &Path, config: SpaceConfig) -> Self {
+        let reserved = folder.join("reserve").exists();
+        let state = Mutex::new(State { level: RoomLevel::Ample, reserved });
+        let space = Self { folder: folder.to_owned(), config, state };
+        space.level();
+        space
+    }
+
+    /// Bytes that this process may still write, and the file system's size, if it tells.
+    pub fn free_and_total_bytes(&self) -> Option<(u64, u64)> {
+        let found = statvfs(&self.folder).ok()?;
+        Some((found.f_bavail.saturating_mul(found.f_frsize), found.f_blocks.saturating_mul(found.f_frsize)))
+    }
+
+    fn reserve(&self) -> std::io::Result<()> {
+        let path = self.folder.join("reserve");
+        let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
+        if let Err(errno) = fallocate(&file, FallocateFlags::empty(), 0, self.config.reserve_bytes) {
+            fs::remove_file(&path)?;
+            return Err(errno.into());
+        }
+        Ok(())
+    }
+
+    fn keep_reserve(&self, state: &mut State) {
+        let wanted = match state.level {
+            RoomLevel::Ample => true,
+            RoomLevel::Low => state.reserved,
+            RoomLevel::Critical => false,
+        };
+        if wanted == state.reserved {
+            return;
+        }
+        let done = if wanted { self.reserve() } else { fs::remove_file(self.folder.join("reserve")) };
+        if let Err(error) = done {
+            tracing::warn!(%error, folder = %self.folder.display(), "the reserve of disk space cannot be changed");
+        }
+        // Not tried again at every write when the file system cannot do it.
+        state.reserved = wanted;
+    }
+}
+
+impl Room for Space {
+    fn level(&self) -> RoomLevel {
+        let mut state = self.state.lock();
+        // A file system that does not tell is taken at its word when it refuses a write.
+        let (free, total) = self.free_and_total_bytes().unwrap_or((u64::MAX, u64::MAX));
+        let level = level_for(free, state.level, &self.config.for_disk(total));
+        if level != state.level {
+            tracing::warn!(free_bytes = free, ?level, folder = %self.folder.display(), "room in the data folder");
+            state.level = level;
+        }
+        self.keep_reserve(&mut state);
+        level
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use RoomLevel::{Ample, Critical, Low};
+
+    use super::*;
+
+    #[test]
+    fn levels_fall_early_and_rise_late() {
+        let config = SpaceConfig { low_bytes: 100, critical_bytes: 20, reserve_bytes: 0 };
+        let cases = [
+            (100, Ample, Ample),
+            (99, Ample, Low),
+            (120, Low, Low),
+            (150, Low, Ample),
+            (19, Low, Critical),
+            (25, Critical, Critical),
+            (30, Critical, Low),
+            (200, Critical, Ample),
+        ];
+        for (free, before, after) in cases {
+            assert_eq!(level_for(free, before, &config), after, "{free} free, {before:?} before");
+        }
+    }
+
+    #[test]
+    fn the_reserve_is_there_while_there_is_room_and_given_back_when_there_is_not() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("reserve");
+        let config = SpaceConfig { low_bytes: 1, critical_bytes: 1, reserve_bytes: 1 << 16 };
+        assert_eq!(Space::watch(temp.path(), config).level(), Ample);
+        assert_eq!(fs::metadata(&file).unwrap().len(), 1 << 16);
+        let space = Space::watch(temp.path(), config);
+        let mut state = space.state.lock();
+        state.level = Low;
+        space.keep_reserve(&mut state);
+        assert!(file.exists());
+        state.level = Critical;
+        space.keep_reserve(&mut state);
+        assert!(!file.exists());
+        state.level = Low;
+        space.keep_reserve(&mut state);
+        assert!(!file.exists(), "made again only when there is room");
+    }
+
+    #[test]
+    fn bounds_are_a_share_of_a_small_disk() {
+        let config = SpaceConfig::default().for_disk(1 << 30);
+        assert_eq!((config.low_bytes, config.critical_bytes), ((1 << 30) / 20, (1 << 30) / 50));
+        assert_eq!(SpaceConfig::default().for_disk(1 << 40), SpaceConfig::default());
+    }
+}
