@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use navarch_raft_contract::{Command, CommandBody, Index, Outcome, Revision, StateReader, Txn};
+use navarch_raft_contract::{
+    Command, CommandBody, Index, Op, OpKind, Outcome, Revision, Room, RoomLevel, StateReader, Txn,
+};
 use tokio::time::Instant;
 
 use crate::consensus::{Consensus, ConsensusError};
@@ -28,12 +30,31 @@ pub struct Store {
     consensus: Arc<dyn Consensus>,
     progress: Arc<Progress>,
     reader: Arc<dyn StateReader>,
+    room: Option<Arc<dyn Room>>,
+}
+
+/// Whether a transaction may still go in. A put that expects its key to exist does not create anything.
+fn fits(txn: &Txn, level: RoomLevel) -> bool {
+    let puts = || txn.ops.iter().filter(|op| op.kind == OpKind::Put as i32);
+    let changes = |op: &Op| txn.compares.iter().any(|compare| compare.key == op.key && compare.mod_revision != 0);
+    match level {
+        RoomLevel::Ample => true,
+        RoomLevel::Low => puts().all(changes),
+        RoomLevel::Critical => puts().next().is_none(),
+    }
 }
 
 impl Store {
     /// Puts the parts together. `progress` must already be among the applier's sinks.
     pub fn new(consensus: Arc<dyn Consensus>, progress: Arc<Progress>, reader: Arc<dyn StateReader>) -> Self {
-        Self { consensus, progress, reader }
+        Self { consensus, progress, reader, room: None }
+    }
+
+    /// Refuses writes by how much room there is on the disk, well before the log could not be written.
+    #[must_use]
+    pub fn with_room(mut self, room: Arc<dyn Room>) -> Self {
+        self.room = Some(room);
+        self
     }
 
     /// The revision applied here.
@@ -87,6 +108,9 @@ impl Store {
     /// # Errors
     /// See [`StoreError`]; after [`StoreError::Unknown`] it may still be carried out.
     pub async fn commit(&self, txn: Txn, fence_term: Option<u64>, deadline: Instant) -> Result<Committed, StoreError> {
+        if self.room.as_ref().is_some_and(|room| !fits(&txn, room.level())) {
+            return Err(StoreError::NoSpace);
+        }
         let body = CommandBody::Txn(txn);
         match self.propose(body, fence_term.unwrap_or_default(), deadline).await? {
             Outcome::Done { first, last, .. } => Ok(Committed { first, last }),
@@ -108,6 +132,31 @@ impl Store {
             Ok(Err(ConsensusError::Busy)) => Err(StoreError::Busy),
             Ok(Err(ConsensusError::Stopped)) => Err(StoreError::Stopped),
             Ok(Err(ConsensusError::Unknown)) | Err(_) => Err(StoreError::Unknown),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use navarch_raft_contract::Compare;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_that_fills_up_refuses_what_is_new_first_and_deletes_never() {
+        let txn = |kind: OpKind, mod_revision| Txn {
+            compares: vec![Compare { key: "a".into(), mod_revision }],
+            ops: vec![Op { kind: kind as i32, key: "a".into(), ..Op::default() }],
+        };
+        let cases = [
+            (txn(OpKind::Put, 0), [true, false, false]),
+            (Txn { compares: vec![], ..txn(OpKind::Put, 0) }, [true, false, false]),
+            (txn(OpKind::Put, 5), [true, true, false]),
+            (txn(OpKind::Delete, 5), [true, true, true]),
+        ];
+        for (txn, expected) in cases {
+            let levels = [RoomLevel::Ample, RoomLevel::Low, RoomLevel::Critical];
+            assert_eq!(levels.map(|level| fits(&txn, level)), expected, "{txn:?}");
         }
     }
 }
