@@ -125,6 +125,15 @@ fn fixtures(settings: &Settings, reach: &Reach) -> Vec<Fixture> {
                      "ports": [{"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
                                {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53}]}}),
     ));
+    // The node's network agent is one program: it answers DNS too.
+    all.push((
+        GroupVersionResource::new("rbac.authorization.k8s.io", "v1", "clusterrolebindings"),
+        "",
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": {"name": "navarch:dns"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:kube-dns"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "system:kube-proxy"}]}),
+    ));
     for (name, value, text) in [
         (
             "system-cluster-critical",

@@ -8,7 +8,7 @@ use navarch_cache::{CacheLimits, Caches};
 use navarch_config::StoreSettings;
 use navarch_raft_contract::{ApplySink, Command, Index, Outcome, StateReader, Term};
 use navarch_raft_driver::{Config, NoPeers, Parts, ProposeError, RaftHandle, ReadIndexError};
-use navarch_storage::{DataFolder, RocksConfig};
+use navarch_storage::{DataFolder, RocksConfig, Space, SpaceConfig};
 use navarch_store::{Consensus, ConsensusError, Progress, Store};
 
 /// The store of this process. Dropped last: the databases close with it.
@@ -101,7 +101,8 @@ pub fn open(data_dir: &Path, settings: &StoreSettings) -> Result<StoreParts, Ope
         }),
     };
     let raft = navarch_raft_driver::start(Config::single(1, cluster_id(data_dir)?), parts)?;
-    let store = Store::new(Arc::new(Raft(raft.clone())), progress, reader);
+    let room = Arc::new(Space::watch(folder.path(), SpaceConfig::default()));
+    let store = Store::new(Arc::new(Raft(raft.clone())), progress, reader).with_room(room);
     Ok(StoreParts { store, caches, raft, _folder: folder })
 }
 

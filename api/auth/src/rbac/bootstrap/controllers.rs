@@ -42,7 +42,8 @@ const ROLES: &[(&str, &[Rule])] = &[
         EVENTS,
     ]),
     ("deployment-controller", &[
-        on("get list watch update", "extensions apps", "deployments"),
+        // The revision annotation is written by a patch.
+        on("get list watch update patch", "extensions apps", "deployments"),
         on("update", "extensions apps", "deployments/status"),
         on("update", "extensions apps", "deployments/finalizers"),
         on("get list watch create update patch delete", "apps extensions", "replicasets"),
