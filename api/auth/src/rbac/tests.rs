@@ -36,7 +36,8 @@ fn rule_of(value: Value) -> PolicyRule {
 fn a_rule_allows_what_it_names() {
     let user = UserInfo::new("u", &[]);
     // verb, group, resource, subresource, name
-    let cases: &[(Value, &[(&str, &str, &str, &str, &str, bool)])] = &[
+    type Asked<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str, bool);
+    let cases: &[(Value, &[Asked<'_>])] = &[
         (
             json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}),
             &[
@@ -250,6 +251,6 @@ fn covering_is_atom_by_atom() {
         (vec![rule(&["get"], &["pods"], &["a", "b"])], rule(&["get"], &["pods"], &["b"]), true),
         (vec![rule(&["get"], &["pods"], &[])], rule(&["*"], &["pods"], &[]), false),
     ] {
-        assert_eq!(escalation::not_covered(&held, &[wanted.clone()]).is_empty(), covered, "{wanted:?}");
+        assert_eq!(escalation::not_covered(&held, std::slice::from_ref(&wanted)).is_empty(), covered, "{wanted:?}");
     }
 }

@@ -87,7 +87,7 @@ pub(in super::super) fn pod_amounts(pod: &Value) -> Amounts {
     add(&mut sum.requests, &overhead);
     for (resource, amount) in &overhead {
         if let Some(limit) = sum.limits.get_mut(resource) {
-            *limit = *limit + *amount;
+            *limit += *amount;
         }
     }
     sum
