@@ -7,8 +7,9 @@ use navarch_kubelet::image::{ImageContent, build_oci_tar};
 
 /// Applets that the application uses, each a link to busybox.
 const APPLETS: &[&str] = &[
-    "sh", "cat", "cp", "mkdir", "chmod", "sleep", "httpd", "wget", "echo", "ls", "true", "false", "nslookup", "hostname",
-    "env", "kill", "date", "id", "head", "tail", "seq", "dd", "touch", "test", "printf", "grep", "ps", "nc", "rm", "stat",
+    "sh", "cat", "cp", "mkdir", "chmod", "sleep", "httpd", "wget", "echo", "ls", "true", "false", "nslookup",
+    "hostname", "env", "kill", "date", "id", "head", "tail", "seq", "dd", "touch", "test", "printf", "grep", "ps",
+    "nc", "rm", "stat",
 ];
 
 /// Writes the images' archives into a folder.

@@ -56,9 +56,7 @@ fn look_inside(cluster: &Cluster) {
     assert!(seen.contains("pod/web-"), "{seen}");
     let env = cluster.kubectl(&["-n", "shop", "exec", "deploy/web", "--", "sh", "-c", "echo $SHOP_KEY $POD_IP"]);
     assert!(env.starts_with("open-sesame 10."), "{env}");
-    let refused = cluster.kubectl_refused(&[
-        "--as=system:serviceaccount:shop:looker", "-n", "shop", "get", "secrets",
-    ]);
+    let refused = cluster.kubectl_refused(&["--as=system:serviceaccount:shop:looker", "-n", "shop", "get", "secrets"]);
     assert!(refused.contains("cannot list resource \"secrets\""), "{refused}");
     let name = cluster.kubectl(&["-n", "shop", "exec", "deploy/web", "--", "nslookup", "stock.shop.svc.cluster.local"]);
     let stock = cluster.get(&["-n", "shop", "service", "stock"]).unwrap();
@@ -97,7 +95,9 @@ fn lose_a_container_and_a_pod(cluster: &Cluster) {
     let container = cluster.get(&["-n", "shop", "pod", &victim]).unwrap();
     let id = container["status"]["containerStatuses"][0]["containerID"].as_str().unwrap();
     let id = id.rsplit('/').next().unwrap().to_owned();
-    let of_container = format!("pgrep -f 'httpd -f -p 8080' | while read p; do grep -q {id} /proc/$p/cgroup && kill -9 $p; done; true");
+    let of_container = format!(
+        "pgrep -f 'httpd -f -p 8080' | while read p; do grep -q {id} /proc/$p/cgroup && kill -9 $p; done; true"
+    );
     must(Command::new("sh").args(["-c", &of_container]));
     eventually("the container was restarted", || {
         let pod = cluster.get(&["-n", "shop", "pod", &victim])?;
@@ -209,10 +209,13 @@ fn remove(cluster: &Cluster) {
 fn traces(cluster: &Cluster, data: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
-    let of_pods = |line: &&str| line.contains(&*data.to_string_lossy()) && (line.contains("/pods/") || line.contains("/rootfs"));
+    let of_pods =
+        |line: &&str| line.contains(&*data.to_string_lossy()) && (line.contains("/pods/") || line.contains("/rootfs"));
     found.extend(mounts.lines().filter(of_pods).map(|line| format!("mount: {line}")));
     let rules = must(cluster.command("nft").args(["list", "ruleset"]));
-    found.extend(rules.lines().filter(|line| line.contains("30080") || line.contains("shop")).map(|l| format!("nft: {l}")));
+    found.extend(
+        rules.lines().filter(|line| line.contains("30080") || line.contains("shop")).map(|l| format!("nft: {l}")),
+    );
     let socket = data.join("containerd/containerd.sock");
     let list = must(cluster.command("ctr").arg("-a").arg(socket).args(["-n", "k8s.io", "containers", "list", "-q"]));
     found.extend(list.lines().map(|line| format!("container: {line}")));

@@ -60,11 +60,8 @@ impl Plan {
     }
 }
 
-const SERVICE: GroupVersionKind = GroupVersionKind {
-    group: Str::Borrowed(""),
-    version: Str::Borrowed("v1"),
-    kind: Str::Borrowed("Service"),
-};
+const SERVICE: GroupVersionKind =
+    GroupVersionKind { group: Str::Borrowed(""), version: Str::Borrowed("v1"), kind: Str::Borrowed("Service") };
 
 fn ip_addresses() -> GroupResource {
     GroupResource { group: "networking.k8s.io".into(), resource: "ipaddresses".into() }

@@ -103,13 +103,9 @@ impl Call<'_> {
     ///
     /// # Errors
     /// Whatever refuses the object.
-    pub async fn mutate(
-        &self,
-        operation: Operation,
-        object: &mut Value,
-        old: Option<&Value>,
-    ) -> Result<(), ApiError> {
-        let name = if self.name.is_empty() { crate::meta::text(object, "name").to_owned() } else { self.name.to_owned() };
+    pub async fn mutate(&self, operation: Operation, object: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
+        let name =
+            if self.name.is_empty() { crate::meta::text(object, "name").to_owned() } else { self.name.to_owned() };
         let review = Review { call: self, name: &name, operation, old };
         let warnings = self.admission.mutate(&review, object).await?;
         self.warn(warnings);

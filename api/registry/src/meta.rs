@@ -77,7 +77,9 @@ pub fn settle_namespace(object: &mut Value, resource: &Resource, namespace: &str
     if !resource.namespaced {
         if !given.is_empty() {
             // Upstream drops a namespace on cluster-scoped objects only where it is the one of the request: none.
-            return Err(ApiError::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
+            return Err(ApiError::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
         }
         return Ok(());
     }
@@ -96,9 +98,15 @@ pub fn settle_namespace(object: &mut Value, resource: &Resource, namespace: &str
 /// Removes what only the server may set, before a create.
 pub fn strip_system_fields(object: &mut Value) {
     let Some(metadata) = metadata_mut(object) else { return };
-    for field in
-        ["selfLink", "managedFields", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "uid", "resourceVersion"]
-    {
+    for field in [
+        "selfLink",
+        "managedFields",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "uid",
+        "resourceVersion",
+    ] {
         metadata.remove(field);
     }
     drop_empty(metadata);
@@ -156,7 +164,10 @@ pub fn given_revision(object: &Value) -> Result<Option<u64>, ApiError> {
         given => given.parse().map(Some).map_err(|_| {
             let path = Path::root("metadata");
             let field = path.child("resourceVersion");
-            ApiError::new(Reason::BadRequest, FieldError::invalid(&field, given, "must be an unsigned integer").to_string())
+            ApiError::new(
+                Reason::BadRequest,
+                FieldError::invalid(&field, given, "must be an unsigned integer").to_string(),
+            )
         }),
     }
 }

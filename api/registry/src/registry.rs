@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
 use navarch_cache::{Caches, ResourceCache};
 use navarch_raft_contract::{Compare, Op, OpKind, Txn};
 use navarch_store::{Store, StoreError, key};
 use navarch_types::{ApiError, GroupVersionResource, Object, Reason};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::allocate::ServiceNetwork;
 use crate::call::Call;

@@ -33,12 +33,7 @@ pub fn object(call: &Call<'_>, kind: &GroupVersionKind, body: &Body) -> Result<V
     checked(call, kind, parsed, "CreateOptions")
 }
 
-fn checked(
-    call: &Call<'_>,
-    kind: &GroupVersionKind,
-    parsed: Parsed,
-    options: &'static str,
-) -> Result<Value, ApiError> {
+fn checked(call: &Call<'_>, kind: &GroupVersionKind, parsed: Parsed, options: &'static str) -> Result<Value, ApiError> {
     let validation = FieldValidation::parse(call.write.field_validation.as_deref(), options)?;
     let decoded = decode::decode(Schema::builtin(), parsed, kind, validation)?;
     call.warn(decoded.warnings);

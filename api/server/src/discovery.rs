@@ -221,9 +221,7 @@ fn aggregated_resource(group: &str, resource: &Resource) -> Value {
         let subresources: Vec<Value> = resource
             .subresources
             .iter()
-            .map(|s| {
-                json!({"subresource": s.name, "responseKind": kind(&s.kind), "verbs": verbs(&s.verbs)})
-            })
+            .map(|s| json!({"subresource": s.name, "responseKind": kind(&s.kind), "verbs": verbs(&s.verbs)}))
             .collect();
         entry["subresources"] = Value::Array(subresources);
     }

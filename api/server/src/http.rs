@@ -7,10 +7,10 @@ use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use futures::FutureExt as _;
-use tokio_util::sync::CancellationToken;
 use navarch_auth::impersonation::Impersonation;
 use navarch_auth::{Attributes, Authenticator, Credentials};
 use navarch_types::{ApiError, Body, PatchType, Reason, ResourceRequest, UserInfo, Verb};
+use tokio_util::sync::CancellationToken;
 
 use crate::info::{self, Query, ResourceTarget, Target};
 use crate::metrics::RequestMetrics;

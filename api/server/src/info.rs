@@ -117,9 +117,7 @@ impl Query {
             None | Some("") => Ok(None),
             Some(text) => match text.parse::<i64>() {
                 Ok(number) => Ok(Some(u64::try_from(number).unwrap_or_default())),
-                Err(_) => Err(ApiError::bad_request(format!(
-                    "strconv.ParseInt: parsing {text:?}: invalid syntax"
-                ))),
+                Err(_) => Err(ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))),
             },
         }
     }
@@ -219,14 +217,19 @@ mod tests {
             ("/api/v1/namespaces/a/pods/b", "/v1/pods ns=a name=b sub= rest= watch=false"),
             ("/api/v1/namespaces/a/pods/b/log", "/v1/pods ns=a name=b sub=log rest= watch=false"),
             ("/api/v1/nodes/n/proxy/a/b", "/v1/nodes ns= name=n sub=proxy rest=/a/b watch=false"),
-            ("/apis/apps/v1/namespaces/a/deployments/b/scale", "apps/v1/deployments ns=a name=b sub=scale rest= watch=false"),
+            (
+                "/apis/apps/v1/namespaces/a/deployments/b/scale",
+                "apps/v1/deployments ns=a name=b sub=scale rest= watch=false",
+            ),
             ("/api/v1/watch/namespaces/a/pods", "/v1/pods ns=a name= sub= rest= watch=true"),
             ("/apis/apps/v1", "path /apis/apps/v1"),
             ("/api/v1", "path /api/v1"),
             ("/healthz", "path /healthz"),
             ("/", "path /"),
-            ("/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
-             "rbac.authorization.k8s.io/v1/clusterroles ns= name=system:node sub= rest= watch=false"),
+            (
+                "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
+                "rbac.authorization.k8s.io/v1/clusterroles ns= name=system:node sub= rest= watch=false",
+            ),
         ] {
             assert_eq!(resource(path), found, "{path}");
         }
@@ -234,7 +237,8 @@ mod tests {
 
     #[test]
     fn queries() {
-        let query = Query::parse("labelSelector=a%3Db%2Cc&limit=5&watch=true&x&allowWatchBookmarks=1&command=a+b&command=c");
+        let query =
+            Query::parse("labelSelector=a%3Db%2Cc&limit=5&watch=true&x&allowWatchBookmarks=1&command=a+b&command=c");
         let options = query.list_options().unwrap();
         assert_eq!(options.label_selector.as_deref(), Some("a=b,c"));
         assert_eq!((options.limit, options.allow_watch_bookmarks), (5, true));

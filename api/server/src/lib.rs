@@ -19,7 +19,6 @@ pub mod server;
 pub mod streaming;
 pub mod upgrade;
 
-
 pub use in_process::InProcess;
 pub use pipeline::{Answer, Pipeline};
 pub use server::{ApiServer, Handle, ServerConfig, StartError};

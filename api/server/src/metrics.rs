@@ -47,11 +47,7 @@ impl RequestMetrics {
             panics: Counter::default(),
         };
         metrics.register(|registry| {
-            registry.register(
-                "apiserver_request",
-                "Requests answered, by verb, resource and code",
-                this.total.clone(),
-            );
+            registry.register("apiserver_request", "Requests answered, by verb, resource and code", this.total.clone());
             registry.register(
                 "apiserver_request_duration_seconds",
                 "Time to the head of the answer, by verb",

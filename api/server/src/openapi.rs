@@ -12,9 +12,7 @@ use crate::http::accepts_gzip;
 /// # Errors
 /// 404 for paths that have none, 406 for forms that there are none of.
 pub async fn serve(request: &HttpRequest, path: &str) -> Result<HttpResponse, ApiError> {
-    let text = |name: header::HeaderName| {
-        request.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned)
-    };
+    let text = |name: header::HeaderName| request.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
     let (asked, accept) = (path.to_owned(), text(header::ACCEPT));
     let made = tokio::task::spawn_blocking(move || openapi::document(&asked, accept.as_deref()))
         .await

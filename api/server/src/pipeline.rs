@@ -90,10 +90,9 @@ impl Pipeline {
         let deadline = Instant::now() + REQUEST_DEADLINE;
         match tokio::time::timeout_at(deadline, self.dispatch(user, &resource, request, deadline)).await {
             Ok(result) => result,
-            Err(_) => Err(ApiError::new(
-                Reason::Timeout,
-                "Timeout: request did not complete within the allotted timeout",
-            )),
+            Err(_) => {
+                Err(ApiError::new(Reason::Timeout, "Timeout: request did not complete within the allotted timeout"))
+            }
         }
     }
 

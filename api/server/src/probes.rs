@@ -16,8 +16,7 @@ use crate::info::Query;
 /// A named condition: `Err` says what is wrong.
 pub type Check = (String, Arc<dyn Fn() -> Result<(), String> + Send + Sync>);
 /// Answers a path: from method and query to code, content type and body.
-pub type ExtraEndpoint =
-    (String, Arc<dyn Fn(&http::Method, &str) -> (u16, &'static str, Bytes) + Send + Sync>);
+pub type ExtraEndpoint = (String, Arc<dyn Fn(&http::Method, &str) -> (u16, &'static str, Bytes) + Send + Sync>);
 
 /// Everything that is answered without the registry.
 pub struct Endpoints {
@@ -51,10 +50,9 @@ impl Endpoints {
         let accept = request.headers().get("accept").and_then(|v| v.to_str().ok());
         if let Some((content_type, document)) = self.discovery.get(path, accept) {
             let mut response = response(200, content_type, document);
-            response.headers_mut().insert(
-                actix_web::http::header::VARY,
-                actix_web::http::header::HeaderValue::from_static("Accept"),
-            );
+            response
+                .headers_mut()
+                .insert(actix_web::http::header::VARY, actix_web::http::header::HeaderValue::from_static("Accept"));
             return Ok(response);
         }
         match path {
@@ -110,7 +108,8 @@ impl Endpoints {
             _ => return Err(navarch_registry::registry::no_such_path()),
         };
         if let Some(one) = one {
-            let (_, check) = checks.iter().find(|(name, _)| name == one).ok_or_else(navarch_registry::registry::no_such_path)?;
+            let (_, check) =
+                checks.iter().find(|(name, _)| name == one).ok_or_else(navarch_registry::registry::no_such_path)?;
             return Ok(match check() {
                 Ok(()) => response(200, TEXT, Bytes::from_static(b"ok")),
                 Err(why) => response(500, TEXT, format!("internal server error: {why}\n").into()),

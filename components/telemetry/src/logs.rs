@@ -25,15 +25,18 @@ pub enum LogError {
 /// # Errors
 /// See [`LogError`].
 pub fn init(level: &str, json: bool) -> Result<(), LogError> {
-    let filter = EnvFilter::builder()
-        .parse(level)
-        .map_err(|source| LogError::Filter { filter: level.to_owned(), source })?;
+    let filter =
+        EnvFilter::builder().parse(level).map_err(|source| LogError::Filter { filter: level.to_owned(), source })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_timer(SystemTime)
         .with_writer(std::io::stderr)
         .with_ansi(false);
-    if json { builder.json().finish().try_init()? } else { builder.finish().try_init()? }
+    if json {
+        builder.json().finish().try_init()?
+    } else {
+        builder.finish().try_init()?
+    }
     Ok(())
 }
 

@@ -50,19 +50,25 @@ pub(super) fn fill(
                 0 if ports_needed => {
                     let kept = kept_port(old, number, &protocol).filter(|p| !taken.contains(p));
                     // The same port of another protocol shares the node port.
-                    let shared = by_number.iter().find(|(n, _, p)| *n == number && *p != protocol).map(|(_, at, _)| *at);
+                    let shared =
+                        by_number.iter().find(|(n, _, p)| *n == number && *p != protocol).map(|(_, at, _)| *at);
                     match kept.or(shared).or_else(|| pick(range, &|p| free(p) && !taken.contains(&p))) {
                         Some(chosen) => {
                             port["nodePort"] = chosen.into();
                             taken.insert(chosen);
                             by_number.push((number, chosen, protocol));
                         }
-                        None => findings.push(FieldError::invalid(&path, 0, "failed to allocate a nodePort: range is full")),
+                        None => {
+                            findings.push(FieldError::invalid(&path, 0, "failed to allocate a nodePort: range is full"))
+                        }
                     }
                 }
                 0 => {}
                 given => {
-                    if !ports_needed && old.is_some_and(|o| needs_ports(&o["spec"])) && held.contains(&u16::try_from(given).unwrap_or(0)) {
+                    if !ports_needed
+                        && old.is_some_and(|o| needs_ports(&o["spec"]))
+                        && held.contains(&u16::try_from(given).unwrap_or(0))
+                    {
                         // A change of type gives the ports back unless the client insists on others.
                         if let Some(map) = port.as_object_mut() {
                             map.remove("nodePort");
@@ -97,9 +103,9 @@ pub(super) fn fill(
 /// The node port that the Service had for this port.
 fn kept_port(old: Option<&Value>, number: u64, protocol: &str) -> Option<u16> {
     let ports = old?["spec"]["ports"].as_array()?;
-    let same = ports.iter().find(|p| {
-        p["port"].as_u64() == Some(number) && p["protocol"].as_str().unwrap_or("TCP") == protocol
-    })?;
+    let same = ports
+        .iter()
+        .find(|p| p["port"].as_u64() == Some(number) && p["protocol"].as_str().unwrap_or("TCP") == protocol)?;
     same["nodePort"].as_u64().and_then(|p| u16::try_from(p).ok()).filter(|p| *p > 0)
 }
 
@@ -156,7 +162,8 @@ mod tests {
         let ports = of(&json!({"spec": first}));
         assert_eq!(ports.len(), 2);
         assert!(ports.iter().all(|p| (30086..=32767).contains(p)), "{ports:?}");
-        let again = filled(json!({"type": "NodePort", "ports": [{"port": 443}, {"port": 80}]}), Some(first.clone())).unwrap();
+        let again =
+            filled(json!({"type": "NodePort", "ports": [{"port": 443}, {"port": 80}]}), Some(first.clone())).unwrap();
         assert_eq!(of(&json!({"spec": again})), ports);
         let mut plain = first.clone();
         plain["type"] = "ClusterIP".into();

@@ -25,8 +25,9 @@ impl Registry {
     ) -> Result<ObjectList, ApiError> {
         let mut list = self.list(call, selection).await?;
         let items = std::mem::take(&mut list.items);
-        let mut results =
-            futures::stream::iter(items).map(|object| self.delete_one(call, object, options)).buffered(CONCURRENT_DELETES);
+        let mut results = futures::stream::iter(items)
+            .map(|object| self.delete_one(call, object, options))
+            .buffered(CONCURRENT_DELETES);
         while let Some(result) = results.next().await {
             list.items.push(result?);
         }

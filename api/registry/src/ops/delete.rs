@@ -136,9 +136,7 @@ impl Registry {
         call.validate(Operation::Delete, call.name, None, Some(&old)).await.map_err(api)?;
         let compare = registry::unchanged(call.resource, call.namespace, call.name, existing.revision());
         match next_step(call, &old, options) {
-            Step::Wait => {
-                Ok(Deleted::Pending(self.present(call.resource, Arc::clone(existing)).map_err(api)?))
-            }
+            Step::Wait => Ok(Deleted::Pending(self.present(call.resource, Arc::clone(existing)).map_err(api)?)),
             Step::Mark(marked) => {
                 let bytes = registry::encode(&marked).map_err(api)?;
                 let mut revision = existing.revision();
@@ -191,8 +189,8 @@ fn next_step(call: &Call<'_>, old: &Value, options: &DeleteOptions) -> Step {
         Some(grace) => grace.max(0),
     };
     let is_namespace = call.resource.storage.group.is_empty() && call.resource.storage.resource == "namespaces";
-    let held = !finalizers.is_empty()
-        || (is_namespace && old["spec"]["finalizers"].as_array().is_some_and(|l| !l.is_empty()));
+    let held =
+        !finalizers.is_empty() || (is_namespace && old["spec"]["finalizers"].as_array().is_some_and(|l| !l.is_empty()));
     let begun = meta::is_deleting(old);
     let remaining = old["metadata"]["deletionGracePeriodSeconds"].as_i64();
     if !held && grace == 0 {
@@ -209,9 +207,7 @@ fn next_step(call: &Call<'_>, old: &Value, options: &DeleteOptions) -> Step {
         let ends = call.now.checked_add(SignedDuration::from_secs(grace)).unwrap_or(call.now);
         // A shorter grace counts from the moment at which the first one began.
         let ends = match (begun, remaining, meta::text(old, "deletionTimestamp").parse::<jiff::Timestamp>()) {
-            (true, Some(before), Ok(at)) => {
-                at.checked_sub(SignedDuration::from_secs(before - grace)).unwrap_or(ends)
-            }
+            (true, Some(before), Ok(at)) => at.checked_sub(SignedDuration::from_secs(before - grace)).unwrap_or(ends),
             _ => ends,
         };
         meta::set(&mut marked, "deletionTimestamp", Some(meta::time_text(ends).into()));

@@ -79,25 +79,36 @@ impl Registry {
             let number = |v: &Value| v.as_i64().unwrap_or_default();
             if number(&status["observedGeneration"]) < meta::generation(old) {
                 return Err(refused("Cannot evict pod as it would violate the pod's disruption budget.")
-                    .with_cause("DisruptionBudget", format!("The disruption budget {budget} is still being processed by the server."), "")
+                    .with_cause(
+                        "DisruptionBudget",
+                        format!("The disruption budget {budget} is still being processed by the server."),
+                        "",
+                    )
                     .with_retry_after(10));
             }
             let desired = number(&status["desiredHealthy"]);
             let current = number(&status["currentHealthy"]);
             // A pod that is not ready counts for nothing once the others suffice, or always under AlwaysAllow.
-            if !healthy && (spec["unhealthyPodEvictionPolicy"] == "AlwaysAllow" || (current >= desired && desired > 0)) {
+            if !healthy && (spec["unhealthyPodEvictionPolicy"] == "AlwaysAllow" || (current >= desired && desired > 0))
+            {
                 return Ok(old.clone());
             }
             if number(&status["disruptionsAllowed"]) <= 0 {
-                let why = format!(
-                    "The disruption budget {budget} needs {desired} healthy pods and has {current} currently"
-                );
-                return Err(refused("Cannot evict pod as it would violate the pod's disruption budget.")
-                    .with_cause("DisruptionBudget", why, ""));
+                let why =
+                    format!("The disruption budget {budget} needs {desired} healthy pods and has {current} currently");
+                return Err(refused("Cannot evict pod as it would violate the pod's disruption budget.").with_cause(
+                    "DisruptionBudget",
+                    why,
+                    "",
+                ));
             }
             if status["disruptedPods"].as_object().is_some_and(|m| m.len() > DISRUPTED_PODS_MAX) {
                 let resource = GroupResource { group: "policy".into(), resource: "poddisruptionbudgets".into() };
-                return Err(ApiError::forbidden(&resource, budget, "DisruptedPods map too big - too many evictions not confirmed by PDB controller"));
+                return Err(ApiError::forbidden(
+                    &resource,
+                    budget,
+                    "DisruptedPods map too big - too many evictions not confirmed by PDB controller",
+                ));
             }
             let mut new = old.clone();
             new["status"]["disruptionsAllowed"] = (number(&status["disruptionsAllowed"]) - 1).into();

@@ -27,9 +27,7 @@ impl Registry {
 
     /// The object as it is in the cache, or `NotFound`.
     pub(crate) fn cached(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Arc<Object>, ApiError> {
-        self.cache(resource)
-            .get(namespace, name)
-            .ok_or_else(|| ApiError::not_found(&resource.group_resource(), name))
+        self.cache(resource).get(namespace, name).ok_or_else(|| ApiError::not_found(&resource.group_resource(), name))
     }
 }
 
@@ -42,7 +40,9 @@ pub fn parse_revision(text: Option<&str>) -> Result<Option<u64>, ApiError> {
         None | Some("") => Ok(None),
         Some(text) => text.parse().map(Some).map_err(|error| {
             let _: std::num::ParseIntError = error;
-            ApiError::bad_request(format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))
+            ApiError::bad_request(format!(
+                "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+            ))
         }),
     }
 }

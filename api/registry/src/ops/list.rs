@@ -62,7 +62,8 @@ impl Registry {
         let resource = call.resource;
         let selection =
             Selection::parse(resource, options.label_selector.as_deref(), options.field_selector.as_deref())?;
-        let token = options.continue_token.as_deref().filter(|t| !t.is_empty()).map(ContinueToken::parse).transpose()?;
+        let token =
+            options.continue_token.as_deref().filter(|t| !t.is_empty()).map(ContinueToken::parse).transpose()?;
         let at = revision_asked(options, token.as_ref())?;
         let namespace = Some(call.namespace).filter(|n| !n.is_empty());
         match at {
@@ -103,8 +104,7 @@ impl Registry {
             _ => None,
         };
         let remaining = if found.more && selection.is_all() { found.left.map(|l| l as u64) } else { None };
-        let items =
-            found.items.into_iter().map(|(_, o)| self.present(resource, o)).collect::<Result<Vec<_>, _>>()?;
+        let items = found.items.into_iter().map(|(_, o)| self.present(resource, o)).collect::<Result<Vec<_>, _>>()?;
         Ok(ObjectList { revision: found.revision, continue_token, remaining, items })
     }
 

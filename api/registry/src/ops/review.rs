@@ -60,7 +60,10 @@ mod tests {
         let given = json!({"metadata": {"name": "a"}, "spec": {"containers": [
             {"name": "c", "image": "other", "resources": {"limits": {"cpu": "2"}}}]}});
         let merged = merged("resize", &old, &given)?;
-        assert_eq!(merged["spec"]["containers"][0], json!({"name": "c", "image": "i", "resources": {"limits": {"cpu": "2"}}}));
+        assert_eq!(
+            merged["spec"]["containers"][0],
+            json!({"name": "c", "image": "i", "resources": {"limits": {"cpu": "2"}}})
+        );
         assert!(super::merged("other", &old, &given).is_err());
         Ok(())
     }

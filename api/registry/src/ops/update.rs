@@ -34,9 +34,9 @@ impl Registry {
     pub async fn update(&self, call: &Call<'_>, object: Value) -> Result<Updated, ApiError> {
         if !call.resource.strategy.unconditional_update() && meta::given_revision(&object)?.is_none() {
             let metadata = Path::root("metadata");
-            let finding =
-                FieldError::invalid(&metadata.child("resourceVersion"), 0, "must be specified for an update");
-            return field::into_result(&call.resource.kind, call.name, vec![finding]).and(Err(ApiError::internal("no finding")));
+            let finding = FieldError::invalid(&metadata.child("resourceVersion"), 0, "must be specified for an update");
+            return field::into_result(&call.resource.kind, call.name, vec![finding])
+                .and(Err(ApiError::internal("no finding")));
         }
         let result = self.update_with(call, &|_| Ok(object.clone())).await;
         match result {
@@ -140,13 +140,7 @@ impl Registry {
     }
 
     /// What the client says about the version it has seen.
-    fn check_given(
-        &self,
-        call: &Call<'_>,
-        existing: &Object,
-        old: &Value,
-        object: &Value,
-    ) -> Result<(), ApiError> {
+    fn check_given(&self, call: &Call<'_>, existing: &Object, old: &Value, object: &Value) -> Result<(), ApiError> {
         meta::check_uid(meta::text(object, "uid"), old, call.resource)?;
         let name = meta::text(object, "name");
         if !name.is_empty() && name != call.name {

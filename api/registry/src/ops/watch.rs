@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use navarch_cache::{CacheEvent, Scope, WatchError, Watcher};
 use navarch_types::field::{FieldError, Path, into_result};
-use navarch_types::{
-    ApiError, GroupVersionKind, ListOptions, Object, Reason, WatchEvent, WatchEventType,
-};
+use navarch_types::{ApiError, GroupVersionKind, ListOptions, Object, Reason, WatchEvent, WatchEventType};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -71,7 +69,10 @@ impl Registry {
             Start::State { then_bookmark, .. } => {
                 let (revision, objects, watcher) = cache.list_and_watch(scope.clone());
                 let named = |object: &Object| {
-                    scope.name.as_deref().is_none_or(|name| object.metadata().is_ok_and(|m| m.name.as_deref() == Some(name)))
+                    scope
+                        .name
+                        .as_deref()
+                        .is_none_or(|name| object.metadata().is_ok_and(|m| m.name.as_deref() == Some(name)))
                 };
                 for object in objects.iter().filter(|o| named(o) && selection.matches(o)) {
                     let object = self.present(resource, Arc::clone(object))?;

@@ -16,7 +16,8 @@ pub async fn read(mut payload: web::Payload) -> Result<Bytes, ApiError> {
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|e| ApiError::bad_request(format!("the body of the request could not be read: {e}")))?;
+        let chunk =
+            chunk.map_err(|e| ApiError::bad_request(format!("the body of the request could not be read: {e}")))?;
         if first.len() + all.len() + chunk.len() > BODY_BYTES_MAX {
             return Err(ApiError::new(
                 Reason::RequestEntityTooLarge,

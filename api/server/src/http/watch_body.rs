@@ -61,7 +61,14 @@ pub fn response(watch: Watch, form: Form, query: &Query, server: &super::State) 
         View::Table => "application/json;as=Table;g=meta.k8s.io;v=v1".to_owned(),
         View::Metadata => "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1".to_owned(),
     };
-    let state = State { watch, form, include, over: false, stop: server.stop.clone(), _open: Open::new(&server.metrics.watches) };
+    let state = State {
+        watch,
+        form,
+        include,
+        over: false,
+        stop: server.stop.clone(),
+        _open: Open::new(&server.metrics.watches),
+    };
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CONTENT_TYPE, media_type));
     response.streaming(frames(state))

@@ -166,7 +166,14 @@ async fn what_cannot_be_read_is_refused() {
         ("POST", MAPS, JSON, big.as_str(), 413, "limit is 3145728"),
         ("POST", MAPS, ("content-type", "application/vnd.kubernetes.protobuf"), "x", 415, "unknown format"),
         ("POST", MAPS, JSON, "{", 400, "unrecognized"),
-        ("PATCH", "/api/v1/namespaces/default", ("content-type", "application/apply-patch+yaml"), "{}", 415, "server-side apply"),
+        (
+            "PATCH",
+            "/api/v1/namespaces/default",
+            ("content-type", "application/apply-patch+yaml"),
+            "{}",
+            415,
+            "server-side apply",
+        ),
         ("PATCH", "/api/v1/namespaces/default", ("content-type", "text/plain"), "{}", 415, "accepted media types"),
         ("PUT", MAPS, JSON, "{}", 405, "does not allow this method"),
         ("GET", "/api/v1/nothings", JSON, "", 404, "could not find the requested resource"),
@@ -183,12 +190,15 @@ async fn what_cannot_be_read_is_refused() {
 #[tokio::test]
 async fn strangers_see_health_and_no_more() {
     let served = serve();
-    for (path, code) in [("/readyz", 200), ("/livez?verbose", 200), ("/version", 200), ("/api/v1/pods", 401), ("/metrics", 401)] {
+    for (path, code) in
+        [("/readyz", 200), ("/livez?verbose", 200), ("/version", 200), ("/api/v1/pods", 401), ("/metrics", 401)]
+    {
         let response = served.send(&served.anonymous, false, served.request("GET", path, &[], "")).await;
         assert_eq!(response.status(), code, "{path}");
     }
-    let response =
-        served.send(&served.anonymous, false, served.request("GET", "/api", &[("authorization", "Bearer x")], "")).await;
+    let response = served
+        .send(&served.anonymous, false, served.request("GET", "/api", &[("authorization", "Bearer x")], ""))
+        .await;
     assert_eq!(response.status(), 401);
 }
 
@@ -201,7 +211,8 @@ async fn documents_are_served() {
     assert_eq!(groups["kind"], "APIGroupList");
     let (_, resources) = served.json("GET", "/apis/apps/v1", &[], "").await;
     assert_eq!(resources["groupVersion"], "apps/v1");
-    let aggregated = [("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json")];
+    let aggregated =
+        [("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json")];
     let (_, all) = served.json("GET", "/apis", &aggregated, "").await;
     assert_eq!(all["kind"], "APIGroupDiscoveryList");
     let (_, index) = served.json("GET", "/openapi/v3", &[], "").await;

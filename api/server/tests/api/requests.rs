@@ -2,8 +2,8 @@
 
 use navarch_server::InProcess;
 use navarch_types::{
-    ApiError, Body, GroupVersionResource, ListOptions, Object, ObjectList, PatchType, ResourceRequest, ResourceResponse,
-    Verb,
+    ApiError, Body, GroupVersionResource, ListOptions, Object, ObjectList, PatchType, ResourceRequest,
+    ResourceResponse, Verb,
 };
 use serde_json::Value;
 
@@ -32,7 +32,12 @@ pub async fn start() -> (tempfile::TempDir, World, Client) {
 #[derive(Clone)]
 pub struct Client(pub InProcess);
 
-pub fn request(verb: Verb, resource: &GroupVersionResource, namespace: Option<&str>, name: Option<&str>) -> ResourceRequest {
+pub fn request(
+    verb: Verb,
+    resource: &GroupVersionResource,
+    namespace: Option<&str>,
+    name: Option<&str>,
+) -> ResourceRequest {
     let mut request = ResourceRequest::new(verb, resource.clone());
     request.namespace = namespace.map(str::to_owned);
     request.name = name.map(str::to_owned);

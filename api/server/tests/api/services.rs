@@ -21,10 +21,8 @@ async fn services_take_addresses_and_give_them_back() {
     assert!(address.starts_with("10.96."), "{address}");
     let held = client.list(&ADDRESSES, None, ListOptions::default()).await.unwrap();
     assert_eq!(names(&held), [address.clone()]);
-    let error = client
-        .create(&SERVICES, Some("default"), service("b", &json!({"clusterIP": address})))
-        .await
-        .unwrap_err();
+    let error =
+        client.create(&SERVICES, Some("default"), service("b", &json!({"clusterIP": address}))).await.unwrap_err();
     assert_eq!(error.code(), 422);
     assert!(error.to_string().contains("provided IP is already allocated"), "{error}");
     client.delete(&SERVICES, "a", json!({})).await.unwrap();
@@ -108,7 +106,8 @@ async fn evictions_respect_budgets() {
     let ready = json!([{"type": "Ready", "status": "True"}]);
     status.body = navarch_types::Body::Value(json!({"status": {"phase": "Running", "conditions": ready}}));
     client.object(status).await.unwrap();
-    let budget = json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "x"}}}});
+    let budget =
+        json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "x"}}}});
     client.create(&BUDGETS, Some("default"), budget).await.unwrap();
     let set = |allowed: u64| {
         let mut status = request(Verb::Patch, &BUDGETS, Some("default"), Some("b"));

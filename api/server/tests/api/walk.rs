@@ -86,7 +86,9 @@ fn good(resource: &Resource) -> Value {
             "versionPriority": 10}}),
         "StorageVersionMigration" => json!({"spec": {"resource": {"group": "", "version": "v1", "resource": "pods"}}}),
         "DeviceClass" => json!({"spec": {}}),
-        "ResourceClaim" => json!({"spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "d"}}]}}}),
+        "ResourceClaim" => {
+            json!({"spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "d"}}]}}})
+        }
         "ResourceClaimTemplate" => json!({"spec": {"spec": {"devices": {"requests": [
             {"name": "r", "exactly": {"deviceClassName": "d"}}]}}}}),
         "ResourceSlice" => json!({"spec": {"driver": "d.example.com", "nodeName": "n",
@@ -97,9 +99,13 @@ fn good(resource: &Resource) -> Value {
         "PodGroup" => json!({"spec": {"schedulingPolicy": {"basic": {}}}}),
         "Workload" => json!({"spec": {"podGroupTemplates": [{"name": "g", "schedulingPolicy": {"basic": {}}}]}}),
         "PodCertificateRequest" => Value::Null,
-        "ValidatingAdmissionPolicy" => json!({"spec": {"matchConstraints": rules, "validations": [{"expression": "true"}]}}),
-        "MutatingAdmissionPolicy" => json!({"spec": {"matchConstraints": rules, "reinvocationPolicy": "Never", "mutations": [
-            {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "Object{}"}}]}}),
+        "ValidatingAdmissionPolicy" => {
+            json!({"spec": {"matchConstraints": rules, "validations": [{"expression": "true"}]}})
+        }
+        "MutatingAdmissionPolicy" => {
+            json!({"spec": {"matchConstraints": rules, "reinvocationPolicy": "Never", "mutations": [
+            {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "Object{}"}}]}})
+        }
         "ValidatingAdmissionPolicyBinding" => json!({"spec": {"policyName": "p", "validationActions": ["Deny"]}}),
         "MutatingAdmissionPolicyBinding" => json!({"spec": {"policyName": "p"}}),
         "SubjectAccessReview" | "LocalSubjectAccessReview" => json!({"spec": {"user": "u",

@@ -85,8 +85,7 @@ impl World {
         let authn = Arc::new(Authenticator::new(tokens, verifier, Arc::clone(&view)));
         let authz = Arc::new(Authorizer::new(Arc::clone(&view)));
         let virtuals = VirtualResources::new(Arc::clone(&authn), Arc::clone(&authz), Arc::clone(&view));
-        let services =
-            ServiceNetwork { cidrs: vec!["10.96.0.0/16".parse().unwrap()], node_ports: (30000, 32767) };
+        let services = ServiceNetwork { cidrs: vec!["10.96.0.0/16".parse().unwrap()], node_ports: (30000, 32767) };
         let registry = Registry::new(Table::builtin(), store.clone(), caches, services);
         let chain = AdmissionChain::new(view, Arc::clone(&authz));
         let admission = Arc::new(navarch_server::admission::Chain(Arc::new(chain)));

@@ -28,7 +28,11 @@ async fn create_refuses_what_makes_no_sense() {
         (json!({"metadata": {}}), 422, "metadata.name: Required value: name or generateName is required"),
         (json!({"metadata": {"name": "A"}}), 422, "a lowercase RFC 1123 subdomain must consist of"),
         (json!({"metadata": {"name": "a".repeat(300)}}), 422, "must be no more than 253"),
-        (json!({"metadata": {"name": "a", "namespace": "other"}}), 400, "does not match the namespace sent on the request"),
+        (
+            json!({"metadata": {"name": "a", "namespace": "other"}}),
+            400,
+            "does not match the namespace sent on the request",
+        ),
         (json!({"metadata": {"name": "a", "resourceVersion": "5"}}), 500, "resourceVersion should not be set"),
         (json!({"metadata": {"name": "a"}, "kind": "Secret"}), 400, "cannot be handled as a ConfigMap"),
         (json!({"metadata": {"name": "a"}, "data": {"x": 5}}), 400, "cannot unmarshal number"),
@@ -73,10 +77,8 @@ async fn updates_are_checked_against_what_the_client_saw() {
 async fn patches_of_every_type_apply() {
     let (_dir, _world, client) = start().await;
     client.create(&DEPLOYMENTS, Some("default"), deployment("web")).await.unwrap();
-    let patched = client
-        .patch(&DEPLOYMENTS, "web", PatchType::Merge, json!({"metadata": {"labels": {"x": "y"}}}))
-        .await
-        .unwrap();
+    let patched =
+        client.patch(&DEPLOYMENTS, "web", PatchType::Merge, json!({"metadata": {"labels": {"x": "y"}}})).await.unwrap();
     assert_eq!(patched["metadata"]["labels"], json!({"app": "web", "x": "y"}));
     let strategic = json!({"spec": {"template": {"spec": {"containers": [{"name": "d", "image": "e"}]}}}});
     let patched = client.patch(&DEPLOYMENTS, "web", PatchType::Strategic, strategic).await.unwrap();
