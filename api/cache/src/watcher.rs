@@ -183,7 +183,7 @@ impl Watcher {
                     return Ok(Some(event));
                 }
             }
-            match self.from_window() {
+            match self.next_in_window() {
                 Some(event) => return Ok(event),
                 None => self.read_history().await?,
             }
@@ -199,7 +199,7 @@ impl Watcher {
     }
 
     /// `None` if the window does not reach back to what is pending.
-    fn from_window(&mut self) -> Option<Option<Arc<CacheEvent>>> {
+    fn next_in_window(&mut self) -> Option<Option<Arc<CacheEvent>>> {
         // The applier holds this lock for writing while it wakes, so `pending` cannot change meanwhile.
         let inner = self.cache.inner.read();
         let pending = self.slot.pending.load(Ordering::Acquire);

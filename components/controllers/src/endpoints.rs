@@ -38,7 +38,7 @@ pub(crate) fn selects(service: &Service, pod: &Pod) -> bool {
 }
 
 /// A pod's address of a family.
-pub(crate) fn address<'a>(pod: &'a Pod, ipv6: bool) -> Option<&'a str> {
+pub(crate) fn address(pod: &Pod, ipv6: bool) -> Option<&str> {
     let status = pod.status.as_ref()?;
     let all = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str());
     all.chain(status.pod_ip.as_deref()).find(|ip| !ip.is_empty() && ip.contains(':') == ipv6)

@@ -40,12 +40,12 @@ enum Cause {
 }
 
 /// What is to be collected. `gone_nodes` are those known to be gone; `out` those out of service.
-fn plan<'a>(
-    all: &'a [Arc<Pod>],
+fn plan(
+    all: &[Arc<Pod>],
     gone_nodes: impl Fn(&str) -> bool,
     out: impl Fn(&str) -> bool,
     ended_max: usize,
-) -> Vec<(&'a Arc<Pod>, Cause)> {
+) -> Vec<(&Arc<Pod>, Cause)> {
     let mut collected = Vec::new();
     let mut old: Vec<&Arc<Pod>> = Vec::new();
     for pod in all {

@@ -145,8 +145,8 @@ pub async fn observe(cri: &Cri, node: &str, uid: &str, known: &PodRuntime) -> Re
             Err(error) => return Err(error),
         }
     }
-    runtime.sandboxes.sort_by(|a, b| (b.attempt, b.created_at).cmp(&(a.attempt, a.created_at)));
-    runtime.containers.sort_by(|a, b| (b.attempt, b.created_at).cmp(&(a.attempt, a.created_at)));
+    runtime.sandboxes.sort_by_key(|s| std::cmp::Reverse((s.attempt, s.created_at)));
+    runtime.containers.sort_by_key(|c| std::cmp::Reverse((c.attempt, c.created_at)));
     Ok(runtime)
 }
 

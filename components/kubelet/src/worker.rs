@@ -279,10 +279,8 @@ impl PodWorker {
         let fresh = self.volumes.is_none();
         let wanted = plan.create_sandbox.is_some() || !plan.start.is_empty();
         let renew = self.tokens.due().is_some_and(|due| due <= now);
-        if (fresh && wanted)
-            || (!fresh && (self.volumes_stale || renew))
-            || (fresh && self.seen.running().next().is_some())
-        {
+        let needed = if fresh { wanted || self.seen.running().next().is_some() } else { self.volumes_stale || renew };
+        if needed {
             if let Some(until) = self.setups.until_since_update("volumes", now) {
                 return Carried::Wait(until);
             }

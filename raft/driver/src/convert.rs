@@ -1,5 +1,8 @@
 //! raft-rs's types to the contract's and back. Nothing else of raft-rs's wire format is known elsewhere.
 
+// The generated setters take an existing value.
+#![allow(clippy::field_reassign_with_default)]
+
 use bytes::Bytes;
 use navarch_raft_contract::{ConfState, EntryKind, HardState, LogEntry};
 use raft::eraftpb;

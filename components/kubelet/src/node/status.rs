@@ -35,7 +35,7 @@ pub struct Disk {
 pub fn disk(path: &Path) -> Option<Disk> {
     let existing = path.ancestors().find(|ancestor| ancestor.exists())?;
     let stat = rustix::fs::statvfs(existing).ok()?;
-    let percent = |part: u64, whole: u64| if whole == 0 { 100 } else { part.saturating_mul(100) / whole };
+    let percent = |part: u64, whole: u64| part.saturating_mul(100).checked_div(whole).unwrap_or(100);
     Some(Disk {
         total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
         free_percent: percent(stat.f_bavail, stat.f_blocks),
