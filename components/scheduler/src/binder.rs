@@ -54,6 +54,7 @@ pub(crate) async fn run(shared: Arc<Shared>, client: Client, ctx: TaskContext) -
             state.recover_bindings(Instant::now());
         }
     }
+    shared.wake();
     let mut running = FuturesUnordered::new();
     loop {
         tokio::select! {
