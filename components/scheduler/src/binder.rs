@@ -25,7 +25,7 @@ async fn bind(framework: Arc<Framework>, client: Client, bind: Bind) -> (Bind, R
 
 fn finish(shared: &Shared, bind: Bind, result: Result<(), ApiError>) {
     let Bind { pod, node } = bind;
-    shared.with(|state| state.bound(&pod, &node, result.as_ref().copied(), Instant::now()));
+    shared.with(|state| state.bound(&pod, &node, result.as_ref().err(), Instant::now()));
     match result {
         Ok(()) => {
             shared.figures.scheduled.fetch_add(1, Ordering::Relaxed);
@@ -54,6 +54,7 @@ pub(crate) async fn run(shared: Arc<Shared>, client: Client, ctx: TaskContext) -
             state.recover_bindings(Instant::now());
         }
     }
+    shared.wake();
     let mut running = FuturesUnordered::new();
     loop {
         tokio::select! {

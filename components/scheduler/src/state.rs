@@ -221,9 +221,9 @@ impl State {
         Decision::Unschedulable { pod, error }
     }
 
-    /// What came of binding a pod.
-    pub fn bound(&mut self, pod: &PodInfo, node: &str, result: Result<(), &ApiError>, now: Instant) {
-        let Err(error) = result else { return };
+    /// A pod was bound, or was not.
+    pub fn bound(&mut self, pod: &PodInfo, node: &str, failure: Option<&ApiError>, now: Instant) {
+        let Some(error) = failure else { return };
         if !self.cache.forget(pod.namespace(), pod.uid()) {
             // It is shown on a node meanwhile, or gone: nothing to take back.
             return;

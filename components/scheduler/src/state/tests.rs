@@ -42,9 +42,9 @@ fn an_assumed_pod_counts_until_it_is_shown_or_fails() {
     assert_eq!(f.next(2), "b: 1");
     // Binding fails: there is room again, and b is let out.
     let a = crate::testing::pending("a", requests("3", "1Gi"));
-    f.state.bound(&a, "n", Err(&ApiError::internal("lost")), f.at(3));
+    f.state.bound(&a, "n", Some(&ApiError::internal("lost")), f.at(3));
     assert_eq!(f.next(4), "b -> n");
-    f.state.bound(&crate::testing::pending("b", requests("3", "1Gi")), "n", Ok(()), f.at(5));
+    f.state.bound(&crate::testing::pending("b", requests("3", "1Gi")), "n", None, f.at(5));
     f.state.set_pod(&pod("b", on("n", requests("3", "1Gi"))), f.at(6));
     assert_eq!(f.next(1500), "a: 1");
     f.state.remove_pod("default", "b", f.at(1600));
@@ -59,7 +59,7 @@ fn a_binding_that_failed_but_took_place_is_kept() {
     f.state.set_pod(&pod("a", json!({})), now);
     assert_eq!(f.next(0), "a -> n");
     f.state.set_pod(&pod("a", on("n", json!({}))), f.at(1));
-    f.state.bound(&crate::testing::pending("a", json!({})), "n", Err(&ApiError::internal("timeout")), f.at(2));
+    f.state.bound(&crate::testing::pending("a", json!({})), "n", Some(&ApiError::internal("timeout")), f.at(2));
     assert_eq!((f.next(60_000), f.state.cache().pod_count()), (String::new(), 1));
 }
 
