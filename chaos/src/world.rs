@@ -292,9 +292,10 @@ impl<B: Backend> World<B> {
             number = Some(persist.number);
         }
         if let Some(index) = running.forget.take_if(|_| running.writes.is_empty())
-            && let Err(error) = running.log.compact(index) {
-                return self.stopped(at, error.to_string());
-            }
+            && let Err(error) = running.log.compact(index)
+        {
+            return self.stopped(at, error.to_string());
+        }
         if self.members[at].backend.dead() {
             return self.crashed(at);
         }

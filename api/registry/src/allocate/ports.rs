@@ -93,10 +93,12 @@ pub(super) fn fill(
         }
     } else if health_needed {
         check_given(health, range, free, &held, &spec_path.child("healthCheckNodePort"), findings);
-    } else if health != 0 && held.contains(&u16::try_from(health).unwrap_or(0))
-        && let Some(spec) = new["spec"].as_object_mut() {
-            spec.remove("healthCheckNodePort");
-        }
+    } else if health != 0
+        && held.contains(&u16::try_from(health).unwrap_or(0))
+        && let Some(spec) = new["spec"].as_object_mut()
+    {
+        spec.remove("healthCheckNodePort");
+    }
 }
 
 /// The node port that the Service had for this port.

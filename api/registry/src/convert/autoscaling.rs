@@ -62,9 +62,10 @@ pub(super) fn v2_to_v1(value: &mut Value) {
         }
     }
     if let Some(conditions) = take(value, "status", "conditions")
-        && conditions.as_array().is_some_and(|c| !c.is_empty()) {
-            annotate(value, CONDITIONS, &conditions);
-        }
+        && conditions.as_array().is_some_and(|c| !c.is_empty())
+    {
+        annotate(value, CONDITIONS, &conditions);
+    }
 }
 
 pub(super) fn v1_to_v2(value: &mut Value) {

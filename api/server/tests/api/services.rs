@@ -20,7 +20,7 @@ async fn services_take_addresses_and_give_them_back() {
     let address = made["spec"]["clusterIP"].as_str().unwrap().to_owned();
     assert!(address.starts_with("10.96."), "{address}");
     let held = client.list(&ADDRESSES, None, ListOptions::default()).await.unwrap();
-    assert_eq!(names(&held), [address.clone()]);
+    assert_eq!(names(&held), std::slice::from_ref(&address));
     let error =
         client.create(&SERVICES, Some("default"), service("b", &json!({"clusterIP": address}))).await.unwrap_err();
     assert_eq!(error.code(), 422);

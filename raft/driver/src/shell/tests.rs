@@ -39,7 +39,9 @@ impl LogStore for Log {
         if self.fail.load(Ordering::Relaxed) {
             return Err(LogError::Database("the disk is gone".into()));
         }
-        if let Some(self_slow) = self.slow { std::thread::sleep(self_slow) }
+        if let Some(self_slow) = self.slow {
+            std::thread::sleep(self_slow)
+        }
         self.syncs.fetch_add(1, Ordering::Relaxed);
         self.entries.lock().extend(batch.entries.iter().cloned());
         let mut state = self.state.lock();

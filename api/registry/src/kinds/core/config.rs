@@ -153,11 +153,10 @@ fn secret(object: &Value, out: &mut Findings) {
         }
         "kubernetes.io/dockercfg" => json_entry(&data, ".dockercfg", out),
         "kubernetes.io/dockerconfigjson" => json_entry(&data, ".dockerconfigjson", out),
-        "kubernetes.io/basic-auth"
-            if !data.child("username").is_set() && !data.child("password").is_set() => {
-                needs("username");
-                needs("password");
-            }
+        "kubernetes.io/basic-auth" if !data.child("username").is_set() && !data.child("password").is_set() => {
+            needs("username");
+            needs("password");
+        }
         "kubernetes.io/ssh-auth" => needs("ssh-privatekey"),
         "kubernetes.io/tls" => {
             needs("tls.crt");

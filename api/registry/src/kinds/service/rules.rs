@@ -125,10 +125,9 @@ fn affinity(spec: &At<'_, '_>, out: &mut Findings) {
                 out.push(seconds.invalid(why));
             }
         }
-        "None"
-            if config.is_set() => {
-                out.push(config.forbidden("must not be set when session affinity is None"));
-            }
+        "None" if config.is_set() => {
+            out.push(config.forbidden("must not be set when session affinity is None"));
+        }
         _ => {}
     }
 }
