@@ -1,6 +1,7 @@
 //! Pods in real containers, from their creation to their end.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "common/support.rs"]
 mod common;
 
 use common::{Node, can_run, phase, ready, script};

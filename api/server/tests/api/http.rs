@@ -191,7 +191,7 @@ async fn what_cannot_be_read_is_refused() {
 async fn strangers_see_health_and_no_more() {
     let served = serve();
     for (path, code) in
-        [("/readyz", 200), ("/livez?verbose", 200), ("/version", 200), ("/api/v1/pods", 401), ("/metrics", 401)]
+        [("/readyz", 200), ("/livez?verbose", 200), ("/version", 403), ("/api/v1/pods", 401), ("/metrics", 401)]
     {
         let response = served.send(&served.anonymous, false, served.request("GET", path, &[], "")).await;
         assert_eq!(response.status(), code, "{path}");

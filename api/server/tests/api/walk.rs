@@ -84,7 +84,7 @@ fn good(resource: &Resource) -> Value {
                 "schema": {"openAPIV3Schema": {"type": "object"}}}]}}),
         "APIService" => json!({"spec": {"group": "example.com", "version": "v1", "groupPriorityMinimum": 100,
             "versionPriority": 10}}),
-        "StorageVersionMigration" => json!({"spec": {"resource": {"group": "", "version": "v1", "resource": "pods"}}}),
+        "StorageVersionMigration" => json!({"spec": {"resource": {"group": "", "resource": "pods"}}}),
         "DeviceClass" => json!({"spec": {}}),
         "ResourceClaim" => {
             json!({"spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "d"}}]}}})
