@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # Settings for the cluster of `make up`, such as UP_FLAGS="--data-dir /tmp/navarch --set server.port=7443".
 UP_FLAGS ?=
 
-.PHONY: help up down reset build test fmt clippy unit
+.PHONY: help up down reset build test test-cluster
 
 help: ## Show this.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -30,3 +30,8 @@ test: ## Test everything: formatting, lints, the repository's shape, units, and 
 	@.ci/install test
 	@.ci/build
 	@.ci/test
+
+test-cluster: ## The long tests too: pods in a real containerd, a whole application, power cuts.
+	@.ci/install test
+	@.ci/build
+	@NAVARCH_BIN="$$(realpath "$$(.ci/build --path)")" cargo test --release --workspace --no-fail-fast
