@@ -1,3 +1,5 @@
+//! Cases for `machine`: each rule with what it takes and what it refuses.
+
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 //! What commands do, over memory. Crashes and long random histories are in `chaos/`.
 

@@ -1,3 +1,5 @@
+//! Cases for `authenticate`: each rule with what it takes and what it refuses.
+
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::str::FromStr;

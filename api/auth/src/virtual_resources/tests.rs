@@ -1,3 +1,5 @@
+//! Cases for `virtual_resources`: each rule with what it takes and what it refuses.
+
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::borrow::Cow;

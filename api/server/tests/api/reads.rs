@@ -1,3 +1,5 @@
+//! Cases for `reads`: each rule with what it takes and what it refuses.
+
 use navarch_types::{ListOptions, Reason, Verb};
 use serde_json::json;
 

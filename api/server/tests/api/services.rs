@@ -1,3 +1,5 @@
+//! Cases for `services`: each rule with what it takes and what it refuses.
+
 use navarch_types::{GroupVersionResource, ListOptions, PatchType, Verb};
 use serde_json::{Value, json};
 

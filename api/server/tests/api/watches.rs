@@ -1,3 +1,5 @@
+//! Cases for `watches`: each rule with what it takes and what it refuses.
+
 use std::time::Duration;
 
 use futures::StreamExt as _;

@@ -1,3 +1,5 @@
+//! Cases for `writes`: each rule with what it takes and what it refuses.
+
 use navarch_types::{Body, PatchType, Reason, ResourceResponse, Verb};
 use serde_json::json;
 

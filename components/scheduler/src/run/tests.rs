@@ -1,3 +1,5 @@
+//! Cases for `run`: each rule with what it takes and what it refuses.
+
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use k8s_openapi::api::core::v1::{Event, Node, Pod};

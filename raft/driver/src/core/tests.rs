@@ -1,3 +1,5 @@
+//! Cases for `core`: each rule with what it takes and what it refuses.
+
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 //! The core alone: effects asserted for inputs. Crashes are in `chaos/`.
 

@@ -1,3 +1,5 @@
+//! Cases for `shell`: each rule with what it takes and what it refuses.
+
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 //! The threads over a log and a state in memory. With RocksDB below it is tested in `chaos/`.
 

@@ -1,3 +1,5 @@
+//! Cases for `node_restriction`: each rule with what it takes and what it refuses.
+
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use serde_json::json;

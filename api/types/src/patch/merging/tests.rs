@@ -1,3 +1,5 @@
+//! Cases for `merging`: each rule with what it takes and what it refuses.
+
 #![allow(clippy::unwrap_used)]
 
 use serde_json::json;
