@@ -26,12 +26,12 @@ build: ## Build only.
 	@.ci/install build
 	@.ci/build
 
-test: ## Test everything: formatting, lints, the repository's shape, units, and a real cluster.
+test: ## Formatting, lints, the repository's shape, and the tests that run quickly.
 	@.ci/install test
 	@.ci/build
 	@.ci/test
 
-test-cluster: ## The long tests too: pods in a real containerd, a whole application, power cuts.
+test-cluster: ## Every test: pods in a real containerd, a whole application, power cuts too.
 	@.ci/install test
 	@.ci/build
 	@NAVARCH_BIN="$$(realpath "$$(.ci/build --path)")" cargo test --release --workspace --no-fail-fast
