@@ -1,10 +1,11 @@
 //! From the bytes of a request to an object that fits its kind.
 //!
-//! [`parse`] reads JSON or YAML and notes duplicate fields; [`decode`] makes sure of the kind, checks the structure and
+//! [`parse`] reads JSON, YAML or protobuf and notes duplicate fields; [`decode`] makes sure of the kind, checks the structure and
 //! settles unknown and duplicate fields by `fieldValidation`. Errors are 400 in upstream's words and never quote the body,
 //! which may be a Secret.
 
 mod json;
+mod protobuf;
 mod yaml;
 
 use serde_json::Value;
@@ -96,13 +97,14 @@ pub fn parse(media_type: &str, body: &[u8], expected: &GroupVersionKind) -> Resu
             parse_json(body).map_err(|e| unrecognized("couldn't get version/kind; json parse error: ", e))
         }
         "application/yaml" => parse_yaml(body).map_err(|e| unrecognized("error converting YAML to JSON: ", e)),
+        crate::protobuf::MEDIA_TYPE => protobuf::parse(body, expected),
         other => Err(unsupported_media_type(other)),
     }
 }
 
 /// 415 for a body's type.
 fn unsupported_media_type(found: &str) -> ApiError {
-    const KNOWN: &str = "application/json, application/yaml";
+    const KNOWN: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
     ApiError::new(
         Reason::UnsupportedMediaType,
         format!(

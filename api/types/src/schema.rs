@@ -7,12 +7,14 @@ mod check;
 mod load;
 mod resource;
 mod scalar;
+mod wire;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
 pub use check::{Checked, TypeError};
 pub use resource::{ResourceFacts, SubresourceFacts};
+pub use wire::{Entry, Form, Message, Target, Wire};
 
 use crate::name::{GroupVersionKind, Str};
 
@@ -79,6 +81,8 @@ pub struct Field {
     pub field_type: Type,
     /// Whether it is always written. Absence is for validation to judge: upstream decodes it as empty.
     pub required: bool,
+    /// How it is in protobuf, if it is.
+    pub wire: Option<Wire>,
     /// For lists that say so.
     pub list_type: Option<ListType>,
     /// For maps: replaced only as a whole.
@@ -104,6 +108,7 @@ pub struct Definition {
     pub kind: Option<GroupVersionKind>,
     /// In order of name.
     fields: Vec<Field>,
+    message: Message,
 }
 
 impl Definition {
@@ -115,6 +120,11 @@ impl Definition {
     /// All fields, in order of name.
     pub fn fields(&self) -> &[Field] {
         &self.fields
+    }
+
+    /// The structure as a protobuf message. Without entries it has no protobuf form, or it has no fields at all.
+    pub const fn message(&self) -> &Message {
+        &self.message
     }
 
     /// Its last part, which is upstream's Go type: `Pod`.

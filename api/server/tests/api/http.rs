@@ -164,7 +164,8 @@ async fn what_cannot_be_read_is_refused() {
     let big = format!(r#"{{"metadata":{{"name":"a"}},"data":{{"x":"{}"}}}}"#, "x".repeat(3 << 20));
     for (method, path, headers, body, code, text) in [
         ("POST", MAPS, JSON, big.as_str(), 413, "limit is 3145728"),
-        ("POST", MAPS, ("content-type", "application/vnd.kubernetes.protobuf"), "x", 415, "unknown format"),
+        ("POST", MAPS, ("content-type", "text/plain"), "x", 415, "unknown format"),
+        ("POST", MAPS, ("content-type", "application/vnd.kubernetes.protobuf"), "x", 400, "expected prefix"),
         ("POST", MAPS, JSON, "{", 400, "unrecognized"),
         (
             "PATCH",

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod http;
+mod protobuf;
 mod reads;
 mod requests;
 mod services;

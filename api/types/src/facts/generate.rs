@@ -1,5 +1,8 @@
-//! Makes the table of facts from upstream's OpenAPI v2 document. Runs when the target version changes, and in a test that
-//! compares; never in the server.
+//! Makes the table of facts from upstream's OpenAPI v2 document and the Go files of the API types: the document does not
+//! tell protobuf numbers, nor which fields are pointers. Runs when the target version changes, and in a test that compares;
+//! never in the server.
+
+mod go;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -12,21 +15,33 @@ pub enum GenerateError {
     /// Something is missing or not of the expected form.
     #[error("{0}: not understood")]
     Unknown(String),
+    /// A package of Go files cannot be read.
+    #[error("Go package {0}: {1}")]
+    Source(String, std::io::Error),
     /// Writing into a string failed.
     #[error(transparent)]
     Format(#[from] std::fmt::Error),
 }
 
-/// The table for a document.
+/// The table for a document. `sources` gives the texts of the Go files of a package, named by its folder below upstream's
+/// `staging/src/k8s.io`: `api/core/v1`.
 ///
 /// # Errors
 /// If the document holds what the table has no words for: then generator and schema must learn it.
-pub fn generate(document: &Value) -> Result<String, GenerateError> {
-    let mut out = String::from("# Made by generate-facts from Kubernetes' OpenAPI document. Not to be edited.\n");
+pub fn generate(
+    document: &Value,
+    sources: impl Fn(&str) -> std::io::Result<Vec<String>>,
+) -> Result<String, GenerateError> {
+    let mut out =
+        String::from("# Made by generate-facts from Kubernetes' OpenAPI document and Go types. Not to be edited.\n");
+    let mut packages = go::Packages::new(sources);
     for (name, definition) in object(document, "definitions")? {
-        if leaf(name, definition).is_none() {
-            write_definition(&mut out, name, definition)?;
+        if leaf(name, definition).is_some() {
+            continue;
         }
+        let (package, structure) = short(name).rsplit_once('.').ok_or_else(|| GenerateError::Unknown(name.clone()))?;
+        let folder = package.replace('.', "/");
+        write_definition(&mut out, name, definition, |field| packages.place(&folder, structure, field))?;
     }
     for resource in resources(document)?.values() {
         writeln!(out, "{}", resource.head())?;
@@ -37,6 +52,27 @@ pub fn generate(document: &Value) -> Result<String, GenerateError> {
         }
     }
     Ok(out)
+}
+
+/// The texts of the Go files in a folder, which need not exist. Tests and generated files tell nothing about types.
+///
+/// # Errors
+/// If a file does not read.
+pub fn go_files(folder: &std::path::Path) -> std::io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut texts = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        let wanted = name.ends_with(".go") && !name.ends_with("_test.go") && !name.contains("generated");
+        if wanted {
+            texts.push(std::fs::read_to_string(&path)?);
+        }
+    }
+    Ok(texts)
 }
 
 fn object<'a>(value: &'a Value, field: &str) -> Result<&'a serde_json::Map<String, Value>, GenerateError> {
@@ -64,7 +100,12 @@ fn leaf(name: &str, definition: &Value) -> Option<&'static str> {
     }
 }
 
-fn write_definition(out: &mut String, name: &str, definition: &Value) -> Result<(), GenerateError> {
+fn write_definition(
+    out: &mut String,
+    name: &str,
+    definition: &Value,
+    mut place: impl FnMut(&str) -> Result<Option<go::Place>, GenerateError>,
+) -> Result<(), GenerateError> {
     write!(out, "D {}", short(name))?;
     if definition["x-kubernetes-map-type"] == "atomic" {
         out.push_str(" atomic");
@@ -79,12 +120,35 @@ fn write_definition(out: &mut String, name: &str, definition: &Value) -> Result<
     let required: BTreeSet<&str> =
         definition["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for (field, property) in definition["properties"].as_object().into_iter().flatten() {
-        write!(out, " {field} {}", type_of(property)?)?;
+        let field_type = type_of(property)?;
+        write!(out, " {field} {field_type}")?;
+        if let Some(place) = place(field)? {
+            write_place(out, &place, &field_type)?;
+        }
         if required.contains(field.as_str()) {
             out.push_str(" required");
         }
         write_rules(out, property)?;
         out.push('\n');
+    }
+    Ok(())
+}
+
+/// The word for a field's place on the wire.
+fn write_place(out: &mut String, place: &go::Place, field_type: &str) -> Result<(), GenerateError> {
+    let path: Vec<String> = place.path.iter().map(u32::to_string).collect();
+    write!(out, " ={}", path.join("."))?;
+    if place.pointer {
+        out.push('*');
+    } else if !place.omitted_if_empty && matches!(field_type, "string" | "int32" | "int64" | "bool" | "double") {
+        out.push('!');
+    }
+    match place.type_name.as_str() {
+        "JSONSchemaPropsOrArray" => out.push_str(":orarray"),
+        "JSONSchemaPropsOrBool" => out.push_str(":orbool"),
+        "JSONSchemaPropsOrStringArray" | "JSONSchemaDependencies" => out.push_str(":orstrings"),
+        _ if place.message_list => out.push_str(":items"),
+        _ => {}
     }
     Ok(())
 }
@@ -279,15 +343,21 @@ fn connect_kind(resource: &str, subresource: &str) -> Option<&'static str> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    /// Needs upstream's document, which is not part of the project: `NAVARCH_K8S_DATA` names its folder.
+    /// Needs upstream's document and Go files, which are not part of the project: `NAVARCH_K8S_DATA` names their folder.
     #[test]
     fn the_committed_table_is_what_the_generator_makes() {
-        let Some(folder) = std::env::var_os("NAVARCH_K8S_DATA") else {
+        let Some(folder) = std::env::var_os("NAVARCH_K8S_DATA").map(std::path::PathBuf::from) else {
             println!("skipped: NAVARCH_K8S_DATA is not set");
             return;
         };
-        let path = std::path::Path::new(&folder).join("kubernetes-openapi-v1.36.json");
-        let document = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-        assert!(super::generate(&document).unwrap() == super::super::TABLE, "run generate-facts and commit the table");
+        let types = folder.join("kubernetes-types-v1.36");
+        if !types.exists() {
+            println!("skipped: there is no {}", types.display());
+            return;
+        }
+        let document = std::fs::read(folder.join("kubernetes-openapi-v1.36.json")).unwrap();
+        let document = serde_json::from_slice(&document).unwrap();
+        let made = super::generate(&document, |package| super::go_files(&types.join(package))).unwrap();
+        assert!(made == super::super::TABLE, "run generate-facts and commit the table");
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::{Definition, DefinitionId, Field, ListType, ResourceFacts, Schema, SubresourceFacts, Type, TypeId};
+use super::{
+    Definition, DefinitionId, Field, ListType, Message, ResourceFacts, Schema, SubresourceFacts, Type, TypeId, Wire,
+};
 use crate::name::{GroupVersionKind, Str};
 use crate::request::Verb;
 
@@ -108,7 +110,8 @@ impl Loader {
         if let (Some(kind), Some(id)) = (&kind, self.schema.by_name.get(name)) {
             self.schema.by_kind.entry(kind.kind.clone()).or_default().push(*id);
         }
-        self.schema.definitions.push(Definition { name: name.into(), atomic, kind, fields: Vec::new() });
+        let message = Message::default();
+        self.schema.definitions.push(Definition { name: name.into(), atomic, kind, fields: Vec::new(), message });
         Ok(())
     }
 
@@ -117,6 +120,7 @@ impl Loader {
             name: name.into(),
             field_type: self.type_of(kind)?,
             required: false,
+            wire: None,
             list_type: None,
             atomic_map: false,
             patch_merge: false,
@@ -124,8 +128,14 @@ impl Loader {
             patch_replace: false,
             patch_merge_key: None,
         };
+        let mut path = Vec::new();
         for word in rest {
             match *word {
+                word if word.starts_with('=') => {
+                    let wire;
+                    (path, wire) = Wire::parse(&word[1..])?;
+                    field.wire = Some(wire);
+                }
                 "required" => field.required = true,
                 "atomic" => field.list_type = Some(ListType::Atomic),
                 "set" => field.list_type = Some(ListType::Set),
@@ -153,6 +163,9 @@ impl Loader {
         let definition = self.schema.definitions.last_mut().ok_or("field without structure")?;
         if definition.fields.last().is_some_and(|last| last.name >= field.name) {
             return Err("fields out of order".to_owned());
+        }
+        if field.wire.is_some() {
+            definition.message.insert(&path, definition.fields.len())?;
         }
         definition.fields.push(field);
         Ok(())
@@ -213,6 +226,8 @@ mod tests {
         assert!(containers.required && containers.patch_merge);
         assert_eq!(containers.list_type, Some(ListType::Map(vec!["name".into()])));
         assert_eq!(containers.patch_merge_key.as_deref(), Some("name"));
+        let replicas = schema.definition(schema.by_name("api.apps.v1.DeploymentSpec").unwrap()).field("replicas");
+        assert!(replicas.unwrap().wire.is_some_and(|wire| wire.pointer && !wire.zero_in_json));
         let pods = schema.resource("", "v1", "pods").unwrap();
         assert!(pods.namespaced && pods.serves(Verb::Watch) && pods.subresource("exec").unwrap().connect);
         assert_eq!(pods.subresource("eviction").unwrap().kind, GroupVersionKind::new("policy", "v1", "Eviction"));
@@ -224,9 +239,23 @@ mod tests {
 
     #[test]
     fn damaged_tables_are_refused() {
-        for table in
-            ["X", "D a\n b nothing", "D a\n b @c", " b string", "S status get a:b:C", "D a\n b string odd", "D a b"]
-        {
+        for table in [
+            "X",
+            "D a\n b nothing",
+            "D a\n b @c",
+            " b string",
+            "S status get a:b:C",
+            "D a\n b string odd",
+            "D a b",
+            "D a\n b string =x",
+            "D a\n b string =0",
+            "D a\n b string =1:odd",
+            "D a\n b string =1.",
+            "D a\n b string =1*!",
+            "D a\n b string =1\n c string =1",
+            "D a\n b string =1\n c string =1.2",
+            "D a\n b string =1.2\n c string =1",
+        ] {
             assert!(load(table).is_err(), "{table}");
         }
     }
