@@ -68,9 +68,13 @@ impl NodeLifecycle {
         let last =
             heard.entry(name).or_insert_with(|| Heard { at: now, lease: lease.clone(), status: node.status.clone() });
         // What this controller itself writes to the status is not the node speaking.
-        let spoke = plan::ready_status(node) != "Unknown" && last.status != node.status;
+        let changed = last.status != node.status;
+        let spoke = changed && plan::ready_status(node) != "Unknown";
         if last.lease != lease || spoke {
             *last = Heard { at: now, lease, status: node.status.clone() };
+        } else if changed {
+            // Remembered, so that a node which comes back as it left is heard.
+            last.status = node.status.clone();
         }
         now.saturating_duration_since(last.at)
     }

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Node, can_run, phase, ready, script};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
 use serde_json::json;
 
 #[actix::test]
@@ -56,6 +56,7 @@ async fn volumes_environment_and_init_containers() {
     );
     node.api
         .put_json::<Secret>(json!({"metadata": {"name": "sec", "namespace": "default"}, "data": {"pw": "aHVzaA=="}}));
+    node.api.put_json::<ServiceAccount>(json!({"metadata": {"name": "default", "namespace": "default"}}));
     let mount = |name: &str, path: &str| json!({"name": name, "mountPath": path});
     let mut init = script("init", "echo made > /shared/file");
     init["volumeMounts"] = json!([mount("empty", "/shared")]);
@@ -90,7 +91,7 @@ async fn volumes_environment_and_init_containers() {
     let uid = pod.metadata.uid.clone().unwrap();
     let cgroup = std::path::Path::new("/sys/fs/cgroup/memory")
         .join(node.config.cgroup_root.trim_matches('/'))
-        .join(format!("pod{uid}"));
+        .join(format!("burstable/pod{uid}"));
     if std::path::Path::new("/sys/fs/cgroup/memory").exists() {
         let limit = std::fs::read_to_string(cgroup.join("memory.limit_in_bytes")).unwrap();
         assert_eq!(limit.trim(), (64 << 20).to_string());

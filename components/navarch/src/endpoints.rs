@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use navarch_supervision::{Tree, TreeSnapshot, fault};
+use percent_encoding::percent_decode_str;
 
 /// The environment variable that allows faults to be ordered. Meant for tests of a running cluster.
 const FAULTS_VARIABLE: &str = "NAVARCH_FAULTS";
@@ -65,7 +66,7 @@ pub fn order_fault(query: &str) -> (u16, String) {
             let lines = fault::list().into_iter().map(|(name, hits, armed)| format!("{name} {hits} {armed}\n"));
             (200, lines.collect())
         }
-        Some(order) => match fault::arm_all(&order.replace("%2F", "/").replace("%2C", ",")) {
+        Some(order) => match fault::arm_all(&percent_decode_str(order).decode_utf8_lossy()) {
             Ok(()) => (200, format!("armed {order}\n")),
             Err(error) => {
                 (403, format!("{error}; faults are ordered only of a process started with {FAULTS_VARIABLE}=1\n"))
