@@ -21,6 +21,7 @@ use crate::streaming::{self, StreamRequest, UPGRADE_HEADER};
 pub mod accept;
 mod body;
 mod list_body;
+mod protobuf;
 mod respond;
 mod table;
 mod watch_body;
@@ -163,7 +164,8 @@ async fn resource(
         })
         .await;
     }
-    let form = form_of(request, &query)?;
+    let protobuf = state.pipeline.registry().resource(&target.resource).is_ok_and(|r| respond::has_protobuf(r));
+    let form = form_of(request, &query, protobuf)?;
     match verb {
         Verb::Get | Verb::List | Verb::Watch => wanted.list = query.list_options()?,
         Verb::DeleteCollection => {
@@ -192,7 +194,7 @@ async fn resource(
     let resource = state.pipeline.registry().resource(&target.resource).map(Arc::clone);
     let answer = state.pipeline.request(&user, wanted).await?;
     let compress = respond::accepts_gzip(header_text(request.headers(), "accept-encoding"));
-    respond::answer(&*resource?, answer, form, &query, compress)
+    respond::answer(&*resource?, answer, form, &query, compress).await
 }
 
 /// Subresources that are connections, or streams.
@@ -261,16 +263,16 @@ fn patch_type(request: &HttpRequest) -> Option<PatchType> {
     all.into_iter().find(|p| p.media_type() == media_type)
 }
 
-fn form_of(request: &HttpRequest, query: &Query) -> Result<Form, ApiError> {
+fn form_of(request: &HttpRequest, query: &Query, protobuf: bool) -> Result<Form, ApiError> {
     let headers = request.headers();
     // People at a command line read what they get.
     let agent = header_text(headers, "user-agent").unwrap_or_default();
     let by_hand = ["curl", "Wget", "Mozilla/5.0"].iter().any(|a| agent.starts_with(a));
-    accept::negotiate(header_text(headers, "accept"), query.flag("pretty").unwrap_or(by_hand))
+    accept::negotiate(header_text(headers, "accept"), query.flag("pretty").unwrap_or(by_hand), protobuf)
 }
 
 fn form_of_errors(request: &HttpRequest) -> Form {
     let query = Query::parse(request.query_string());
     let plain = Form { syntax: accept::Syntax::Json, view: accept::View::Full, pretty: false };
-    form_of(request, &query).unwrap_or(plain)
+    form_of(request, &query, true).unwrap_or(plain)
 }

@@ -14,6 +14,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::protobuf;
+use crate::schema::Schema;
+
 const METADATA_OPEN: &[u8] = b"\"metadata\":{";
 
 /// One version of one object. Immutable; share it as `Arc<Object>`.
@@ -23,6 +26,7 @@ pub struct Object {
     splice: usize,
     metadata: OnceLock<Result<Arc<ObjectMeta>, DecodeError>>,
     typed: OnceLock<Result<Arc<dyn Any + Send + Sync>, DecodeError>>,
+    protobuf: OnceLock<Arc<[u8]>>,
 }
 
 /// Bytes that are not an object. Stored bytes never are: this is damage, or a caller's mistake.
@@ -45,7 +49,14 @@ impl Object {
         let at = memchr::memmem::find(&json, METADATA_OPEN)
             .ok_or_else(|| DecodeError("no metadata in stored bytes".to_owned()))?;
         let splice = at + METADATA_OPEN.len();
-        Ok(Self { revision, json, splice, metadata: OnceLock::new(), typed: OnceLock::new() })
+        Ok(Self {
+            revision,
+            json,
+            splice,
+            metadata: OnceLock::new(),
+            typed: OnceLock::new(),
+            protobuf: OnceLock::new(),
+        })
     }
 
     /// Encodes a value. A `resourceVersion` in it is left out.
@@ -136,6 +147,35 @@ impl Object {
     /// If the bytes are damaged.
     pub fn to_value(&self) -> Result<Value, DecodeError> {
         self.decode()
+    }
+}
+
+/// The protobuf form.
+impl Object {
+    /// The object in protobuf, with its envelope. It is kept for those who ask again: for what many want at once, such as
+    /// the event of a change.
+    ///
+    /// # Errors
+    /// If the bytes are damaged, or the kind has no protobuf form.
+    pub fn shared_protobuf(&self) -> Result<Arc<[u8]>, DecodeError> {
+        if let Some(kept) = self.protobuf.get() {
+            return Ok(Arc::clone(kept));
+        }
+        let body = protobuf::body(Schema::builtin(), &self.to_value()?).map_err(|e| DecodeError(e.to_string()))?;
+        Ok(Arc::clone(self.protobuf.get_or_init(|| body.into())))
+    }
+
+    /// The object in protobuf, without an envelope, as it is in a list. Nothing is kept: a list of everything would keep
+    /// everything twice.
+    ///
+    /// # Errors
+    /// If the bytes are damaged, or the kind has no protobuf form.
+    pub fn raw_protobuf(&self) -> Result<Vec<u8>, DecodeError> {
+        if let Some(kept) = self.protobuf.get() {
+            let envelope = protobuf::open(kept).map_err(|e| DecodeError(e.to_string()))?;
+            return Ok(envelope.raw.to_vec());
+        }
+        protobuf::encode_kind(Schema::builtin(), &self.to_value()?).map_err(|e| DecodeError(e.to_string()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What form of an answer a client accepts, and which of them this server can make.
 
+use navarch_types::protobuf::MEDIA_TYPE;
 use navarch_types::{ApiError, Reason};
 
 /// The form of an answer.
@@ -20,6 +21,8 @@ pub enum Syntax {
     Json,
     /// `application/yaml`.
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`.
+    Protobuf,
 }
 
 /// What of an object an answer shows.
@@ -39,16 +42,17 @@ impl Syntax {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
+            Self::Protobuf => MEDIA_TYPE,
         }
     }
 }
 
-/// The best form for an `Accept` header. Forms that this server does not make, such as protobuf, are passed over if others
-/// are listed.
+/// The best form for an `Accept` header. Forms that this server does not make, such as Tables in protobuf, are passed over
+/// if others are listed. `protobuf` says whether what is asked for has that form: custom resources have not.
 ///
 /// # Errors
 /// 406 if nothing listed can be made.
-pub fn negotiate(accept: Option<&str>, pretty: bool) -> Result<Form, ApiError> {
+pub fn negotiate(accept: Option<&str>, pretty: bool, protobuf: bool) -> Result<Form, ApiError> {
     let form = |syntax, view| Form { syntax, view, pretty };
     let accept = match accept.map(str::trim) {
         None | Some("") => return Ok(form(Syntax::Json, View::Full)),
@@ -59,9 +63,9 @@ pub fn negotiate(accept: Option<&str>, pretty: bool) -> Result<Form, ApiError> {
     clauses.sort_by(|a, b| b.0.total_cmp(&a.0));
     clauses
         .iter()
-        .find_map(|(_, clause)| offer(clause))
+        .find_map(|(_, clause)| offer(clause).filter(|(syntax, _)| protobuf || *syntax != Syntax::Protobuf))
         .map(|(syntax, view)| form(syntax, view))
-        .ok_or_else(not_acceptable)
+        .ok_or_else(|| not_acceptable(protobuf))
 }
 
 fn weight(clause: &str) -> f32 {
@@ -74,6 +78,7 @@ fn offer(clause: &str) -> Option<(Syntax, View)> {
     let syntax = match parts.next()?.to_ascii_lowercase().as_str() {
         "application/json" | "*/*" | "application/*" => Syntax::Json,
         "application/yaml" => Syntax::Yaml,
+        MEDIA_TYPE => Syntax::Protobuf,
         _ => return None,
     };
     let (mut view, mut version, mut group) = (View::Full, "v1", "meta.k8s.io");
@@ -90,13 +95,16 @@ fn offer(clause: &str) -> Option<(Syntax, View)> {
         }
     }
     let known = view == View::Full || (group == "meta.k8s.io" && matches!(version, "v1" | "v1beta1"));
-    known.then_some((syntax, view))
+    // Upstream has no Tables in protobuf either: their cells are of any type.
+    let made = known && !(syntax == Syntax::Protobuf && view == View::Table);
+    made.then_some((syntax, view))
 }
 
-fn not_acceptable() -> ApiError {
+fn not_acceptable(protobuf: bool) -> ApiError {
+    let more = if protobuf { ", application/vnd.kubernetes.protobuf" } else { "" };
     ApiError::new(
         Reason::NotAcceptable,
-        "only the following media types are accepted: application/json, application/yaml",
+        format!("only the following media types are accepted: application/json, application/yaml{more}"),
     )
 }
 
@@ -112,18 +120,43 @@ mod tests {
             (None, Syntax::Json, View::Full),
             (Some("*/*"), Syntax::Json, View::Full),
             (Some(KUBECTL), Syntax::Json, View::Table),
-            (Some("application/vnd.kubernetes.protobuf,application/json"), Syntax::Json, View::Full),
+            (Some("application/vnd.kubernetes.protobuf, */*"), Syntax::Protobuf, View::Full),
+            (Some("application/vnd.kubernetes.protobuf;stream=watch"), Syntax::Protobuf, View::Full),
+            (Some("application/vnd.kubernetes.protobuf,application/json"), Syntax::Protobuf, View::Full),
+            (Some("application/json,application/vnd.kubernetes.protobuf"), Syntax::Json, View::Full),
+            (Some("application/vnd.kubernetes.protobuf;q=0.8,application/json"), Syntax::Json, View::Full),
+            (
+                Some("application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"),
+                Syntax::Protobuf,
+                View::Metadata,
+            ),
+            (
+                Some("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1,application/json"),
+                Syntax::Json,
+                View::Full,
+            ),
             (Some("application/yaml"), Syntax::Yaml, View::Full),
             (Some("application/json;q=0.5, application/yaml"), Syntax::Yaml, View::Full),
             (Some("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"), Syntax::Json, View::Metadata),
             (Some("application/json;as=Table;v=v2;g=meta.k8s.io,application/json"), Syntax::Json, View::Full),
             (Some("application/json, */*"), Syntax::Json, View::Full),
         ] {
-            let form = negotiate(accept, false).unwrap();
+            let form = negotiate(accept, false, true).unwrap();
             assert_eq!((form.syntax, form.view), (syntax, view), "{accept:?}");
         }
-        for accept in ["application/vnd.kubernetes.protobuf", "text/html", "application/json;as=Other"] {
-            assert_eq!(negotiate(Some(accept), false).unwrap_err().code(), 406, "{accept}");
+        for accept in [
+            "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io",
+            "text/html",
+            "application/json;as=Other",
+        ] {
+            assert_eq!(negotiate(Some(accept), false, true).unwrap_err().code(), 406, "{accept}");
         }
+    }
+
+    #[test]
+    fn what_has_no_protobuf_form_is_answered_in_another_or_not_at_all() {
+        let form = negotiate(Some("application/vnd.kubernetes.protobuf,application/json"), false, false).unwrap();
+        assert_eq!(form.syntax, Syntax::Json);
+        assert_eq!(negotiate(Some("application/vnd.kubernetes.protobuf"), false, false).unwrap_err().code(), 406);
     }
 }

@@ -1,4 +1,5 @@
-//! The body of a list: the objects' stored bytes between a head and a tail, in chunks made as they are sent.
+//! The body of a list: the objects' stored bytes, or others made of them, between a head and a tail, in chunks made as they
+//! are sent.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -12,10 +13,18 @@ use navarch_types::Object;
 /// A chunk is sent when it has grown to this.
 const CHUNK_BYTES: usize = 64 * 1024;
 
+/// What is between head and tail.
+enum Items {
+    /// Objects in JSON, with commas between them.
+    Stored(std::vec::IntoIter<Arc<Object>>),
+    /// Bytes that follow each other.
+    Made(std::vec::IntoIter<Bytes>),
+}
+
 /// A list on its way out.
 pub struct ListBody {
     head: Option<Bytes>,
-    items: std::vec::IntoIter<Arc<Object>>,
+    items: Items,
     first: bool,
     tail: Option<&'static [u8]>,
     size: u64,
@@ -27,7 +36,15 @@ impl ListBody {
         const TAIL: &[u8] = b"]}";
         let commas = items.len().saturating_sub(1);
         let size = head.len() + items.iter().map(|o| o.served_len()).sum::<usize>() + commas + TAIL.len();
-        Self { head: Some(head), items: items.into_iter(), first: true, tail: Some(TAIL), size: size as u64 }
+        let items = Items::Stored(items.into_iter());
+        Self { head: Some(head), items, first: true, tail: Some(TAIL), size: size as u64 }
+    }
+
+    /// What is made already: a head, items, a tail.
+    pub fn made(head: Bytes, items: Vec<Bytes>, tail: &'static [u8]) -> Self {
+        let size = head.len() + items.iter().map(Bytes::len).sum::<usize>() + tail.len();
+        let items = Items::Made(items.into_iter());
+        Self { head: Some(head), items, first: true, tail: Some(tail), size: size as u64 }
     }
 
     /// The number of bytes.
@@ -43,16 +60,30 @@ impl ListBody {
             chunk.extend_from_slice(&head);
         }
         while chunk.len() < CHUNK_BYTES {
-            let Some(object) = self.items.next() else {
+            if !self.write_item(&mut chunk) {
                 chunk.extend_from_slice(self.tail.take().unwrap_or_default());
                 break;
-            };
-            if !std::mem::take(&mut self.first) {
-                chunk.extend_from_slice(b",");
             }
-            object.write_served(&mut chunk);
         }
         Some(chunk.freeze())
+    }
+
+    /// Appends the next item, if there is one.
+    fn write_item(&mut self, chunk: &mut BytesMut) -> bool {
+        match &mut self.items {
+            Items::Stored(objects) => {
+                let Some(object) = objects.next() else { return false };
+                if !std::mem::take(&mut self.first) {
+                    chunk.extend_from_slice(b",");
+                }
+                object.write_served(chunk);
+            }
+            Items::Made(items) => {
+                let Some(item) = items.next() else { return false };
+                chunk.extend_from_slice(&item);
+            }
+        }
+        true
     }
 }
 

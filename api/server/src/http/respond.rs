@@ -7,12 +7,14 @@ use actix_web::http::StatusCode;
 use actix_web::http::header;
 use bytes::{Bytes, BytesMut};
 use navarch_registry::Resource;
+use navarch_types::schema::Schema;
 use navarch_types::{ApiError, Object, ObjectList, ResourceResponse};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::accept::{Form, Syntax, View};
 use super::list_body::{GzipListBody, ListBody};
+use super::protobuf;
 use super::table::{self, Include};
 use crate::info::Query;
 use crate::pipeline::Answer;
@@ -23,6 +25,11 @@ const GZIP_BYTES_MIN: u64 = 128 * 1024;
 /// Whether an `Accept-Encoding` header takes gzip.
 pub fn accepts_gzip(header: Option<&str>) -> bool {
     header.is_some_and(|h| h.split(',').any(|e| e.trim().split(';').next() == Some("gzip")))
+}
+
+/// Whether a resource's objects have a protobuf form.
+pub fn has_protobuf(resource: &Resource) -> bool {
+    navarch_types::protobuf::has_form(Schema::builtin(), resource.definition)
 }
 
 /// An error as a Status.
@@ -46,7 +53,7 @@ pub fn error(error: &ApiError, form: Form) -> HttpResponse {
 ///
 /// # Errors
 /// 500 if stored bytes are damaged, 400 for a bad `includeObject`.
-pub fn answer(
+pub async fn answer(
     resource: &Resource,
     answer: Answer,
     form: Form,
@@ -56,7 +63,7 @@ pub fn answer(
     let mut response = match answer.response {
         ResourceResponse::Object(found) => object(resource, &found, 200, form, query)?,
         ResourceResponse::Created(made) => object(resource, &made, 201, form, query)?,
-        ResourceResponse::List(found) => list(resource, found, form, query, compress)?,
+        ResourceResponse::List(found) => list(resource, found, form, query, compress).await?,
         ResourceResponse::Status(status) => {
             let code = if status.code == 0 { 200 } else { status.code };
             plain(&*status, code, Form { view: View::Full, ..form })?
@@ -90,6 +97,7 @@ pub(super) fn encode<T: Serialize>(value: &T, form: Form) -> Result<Bytes, ApiEr
     let bytes = match form.syntax {
         Syntax::Json if form.pretty => serde_json::to_vec_pretty(value).map_err(ApiError::internal)?,
         Syntax::Json => serde_json::to_vec(value).map_err(ApiError::internal)?,
+        Syntax::Protobuf => protobuf::encode(&serde_json::to_value(value).map_err(ApiError::internal)?)?,
         Syntax::Yaml => serde_saphyr::to_string(value).map_err(ApiError::internal)?.into_bytes(),
     };
     Ok(bytes.into())
@@ -125,7 +133,7 @@ fn list_metadata(found: &ObjectList) -> Value {
     metadata
 }
 
-fn list(
+async fn list(
     resource: &Resource,
     found: ObjectList,
     form: Form,
@@ -135,15 +143,17 @@ fn list(
     let metadata = list_metadata(&found);
     match form.view {
         View::Full if form.syntax == Syntax::Json && !form.pretty => {
-            let body = ListBody::new(list_head(resource, &metadata), found.items);
-            let mut response = HttpResponse::Ok();
-            response.content_type(form.syntax.media_type());
-            if compress && body.len() >= GZIP_BYTES_MIN {
-                response.insert_header((header::CONTENT_ENCODING, "gzip"));
-                response.insert_header((header::VARY, "Accept-Encoding"));
-                return Ok(response.body(GzipListBody::new(body)));
-            }
-            Ok(response.body(body))
+            Ok(list_response(ListBody::new(list_head(resource, &metadata), found.items), form, compress))
+        }
+        View::Full if form.syntax == Syntax::Protobuf => {
+            let (version, kind) = (resource.kind.api_version(), resource.list_kind());
+            let body = protobuf::list(version, kind, &metadata, found.items, false).await?;
+            Ok(list_response(body, form, compress))
+        }
+        View::Metadata if form.syntax == Syntax::Protobuf => {
+            let (version, kind) = ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadataList".to_owned());
+            let body = protobuf::list(version, kind, &metadata, found.items, true).await?;
+            Ok(list_response(body, form, compress))
         }
         View::Full => {
             let items = values(&found)?;
@@ -163,6 +173,17 @@ fn list(
             plain(&table::table(resource, found.items.iter().map(|o| &**o), metadata, include)?, 200, form)
         }
     }
+}
+
+fn list_response(body: ListBody, form: Form, compress: bool) -> HttpResponse {
+    let mut response = HttpResponse::Ok();
+    response.content_type(form.syntax.media_type());
+    if compress && body.len() >= GZIP_BYTES_MIN {
+        response.insert_header((header::CONTENT_ENCODING, "gzip"));
+        response.insert_header((header::VARY, "Accept-Encoding"));
+        return response.body(GzipListBody::new(body));
+    }
+    response.body(body)
 }
 
 fn values(found: &ObjectList) -> Result<Vec<Value>, ApiError> {

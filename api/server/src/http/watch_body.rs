@@ -1,7 +1,7 @@
-//! The body of a watch: one JSON document an event, as they come.
+//! The body of a watch: one JSON document an event, as they come, or one frame of protobuf.
 //!
 //! A client that has gone is noticed when something is written to it, so something is: over HTTP/2 a watch that has nothing
-//! to say would otherwise be kept for its whole time.
+//! to say would otherwise be kept for its whole time. Protobuf has nothing to write that says nothing; such a watch is kept.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,12 @@ use futures::Stream;
 use navarch_registry::Resource;
 use navarch_registry::ops::watch::Watch;
 use navarch_telemetry::prometheus_client::metrics::gauge::Gauge;
+use navarch_types::protobuf::watch_frame;
 use navarch_types::{ApiError, WatchEvent};
 use serde_json::{Value, json};
 
-use super::accept::{Form, View};
+use super::accept::{Form, Syntax, View};
+use super::protobuf;
 use super::table::{self, Include};
 use crate::info::Query;
 use tokio_util::sync::CancellationToken;
@@ -56,10 +58,11 @@ pub fn response(watch: Watch, form: Form, query: &Query, server: &super::State) 
         Ok(include) => include,
         Err(error) => return super::respond::error(&error, form),
     };
-    let media_type = match form.view {
-        View::Full => "application/json".to_owned(),
-        View::Table => "application/json;as=Table;g=meta.k8s.io;v=v1".to_owned(),
-        View::Metadata => "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1".to_owned(),
+    let media_type = match (form.syntax, form.view) {
+        (Syntax::Protobuf, _) => "application/vnd.kubernetes.protobuf;stream=watch",
+        (_, View::Full) => "application/json",
+        (_, View::Table) => "application/json;as=Table;g=meta.k8s.io;v=v1",
+        (_, View::Metadata) => "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
     };
     let state = State {
         watch,
@@ -88,9 +91,10 @@ impl State {
     /// The next write, or nothing at the end.
     async fn frame(&mut self) -> Option<Bytes> {
         let mut out = BytesMut::new();
+        let heartbeat = if self.form.syntax == Syntax::Protobuf { Duration::MAX } else { HEARTBEAT };
         let next = tokio::select! {
             () = self.stop.cancelled() => return None,
-            next = tokio::time::timeout(HEARTBEAT, self.watch.next()) => next,
+            next = tokio::time::timeout(heartbeat, self.watch.next()) => next,
         };
         match next {
             Err(_) => out.put_u8(b'\n'),
@@ -111,12 +115,17 @@ impl State {
 
     fn fail(&mut self, error: &ApiError, out: &mut BytesMut) {
         self.over = true;
-        let event = json!({"type": "ERROR", "object": error.status()});
-        out.put_slice(event.to_string().as_bytes());
-        out.put_u8(b'\n');
+        write_error(error, self.form.syntax, out);
     }
 
     fn write(&mut self, event: &WatchEvent, out: &mut BytesMut) {
+        if self.form.syntax == Syntax::Protobuf {
+            match self.protobuf(event) {
+                Ok(frame) => out.put_slice(&frame),
+                Err(error) => self.fail(&error, out),
+            }
+            return;
+        }
         let resource = Arc::clone(self.watch.resource());
         match self.form.view {
             View::Full => {
@@ -138,6 +147,16 @@ impl State {
         }
     }
 
+    /// Every watcher of a change gets the same bytes, so they are made once.
+    fn protobuf(&self, event: &WatchEvent) -> Result<Vec<u8>, ApiError> {
+        let name = event.event_type.as_str();
+        if self.form.view == View::Full {
+            return Ok(watch_frame(name, &event.object.shared_protobuf().map_err(ApiError::internal)?));
+        }
+        let partial = table::partial(&event.object.to_value().map_err(ApiError::internal)?);
+        Ok(watch_frame(name, &protobuf::encode(&partial)?))
+    }
+
     fn shown(&self, resource: &Resource, event: &WatchEvent) -> Result<Value, ApiError> {
         let value = event.object.to_value().map_err(ApiError::internal)?;
         if self.form.view == View::Metadata {
@@ -151,6 +170,21 @@ impl State {
     }
 }
 
+/// The last event of a watch that fails.
+fn write_error(error: &ApiError, syntax: Syntax, out: &mut BytesMut) {
+    if syntax == Syntax::Protobuf {
+        // A Status has a protobuf form; a watch that only ends is what is left if it had not.
+        let status = serde_json::to_value(error.status()).map_err(ApiError::internal);
+        if let Ok(body) = status.and_then(|status| protobuf::encode(&status)) {
+            out.put_slice(&watch_frame("ERROR", &body));
+        }
+        return;
+    }
+    let event = json!({"type": "ERROR", "object": error.status()});
+    out.put_slice(event.to_string().as_bytes());
+    out.put_u8(b'\n');
+}
+
 /// Polls a future once.
 trait NowOrNever: Future + Sized {
     fn now_or_never_ready(self) -> Option<Self::Output> {
@@ -159,3 +193,26 @@ trait NowOrNever: Future + Sized {
 }
 
 impl<F: Future + Sized> NowOrNever for F {}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use navarch_types::Reason;
+
+    use super::*;
+
+    #[test]
+    fn failures_are_events() {
+        let error = ApiError::new(Reason::Expired, "too old resource version");
+        let mut out = BytesMut::new();
+        write_error(&error, Syntax::Json, &mut out);
+        let event: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!((&event["type"], &event["object"]["code"]), (&json!("ERROR"), &json!(410)));
+        let mut out = BytesMut::new();
+        write_error(&error, Syntax::Protobuf, &mut out);
+        let body = protobuf::encode(&serde_json::to_value(error.status()).unwrap()).unwrap();
+        assert_eq!(out, watch_frame("ERROR", &body));
+        assert!(body.starts_with(b"k8s\0"));
+    }
+}

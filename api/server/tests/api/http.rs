@@ -19,7 +19,7 @@ use crate::requests::{Client, NAMESPACES};
 use crate::world::World;
 
 /// A server on a thread of its own, and how to reach it.
-struct Served {
+pub struct Served {
     address: SocketAddr,
     tls: rustls::ClientConfig,
     anonymous: rustls::ClientConfig,
@@ -34,7 +34,7 @@ impl Drop for Served {
     }
 }
 
-fn serve() -> Served {
+pub fn serve() -> Served {
     let (tell, told) = std::sync::mpsc::channel();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let thread = std::thread::spawn(move || {
@@ -76,6 +76,12 @@ fn serve() -> Served {
 }
 
 impl Served {
+    /// What the administrator sends over HTTP/1.1.
+    pub async fn admin(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Response<Incoming> {
+        let request = self.request(method, path, headers, "").map(|_| Full::new(Bytes::from(body)));
+        self.send(&self.tls, false, request).await
+    }
+
     async fn send(&self, tls: &rustls::ClientConfig, h2: bool, request: Request<Full<Bytes>>) -> Response<Incoming> {
         let mut tls = tls.clone();
         tls.alpn_protocols = vec![if h2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
@@ -113,14 +119,14 @@ impl Served {
         (code, String::from_utf8(bytes.to_vec()).unwrap())
     }
 
-    async fn json(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
+    pub async fn json(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
         let (code, text) = self.text(method, path, headers, body).await;
         (code, serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}: {text}")))
     }
 }
 
-const MAPS: &str = "/api/v1/namespaces/default/configmaps";
-const JSON: (&str, &str) = ("content-type", "application/json");
+pub const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+pub const JSON: (&str, &str) = ("content-type", "application/json");
 
 #[tokio::test]
 async fn objects_travel_over_both_protocols() {

@@ -3,6 +3,7 @@
 
 mod http;
 mod protobuf;
+mod protobuf_answers;
 mod reads;
 mod requests;
 mod services;

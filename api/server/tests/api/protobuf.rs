@@ -17,8 +17,15 @@ fn sent(content: Vec<u8>) -> Body {
     Body::Bytes { media_type: MEDIA_TYPE.into(), content: Bytes::from(content) }
 }
 
+fn encoded(kind: &GroupVersionKind, object: &Value) -> Vec<u8> {
+    let mut object = object.clone();
+    object["apiVersion"] = kind.api_version().into();
+    object["kind"] = kind.kind.as_ref().into();
+    protobuf::body(Schema::builtin(), &object).unwrap()
+}
+
 fn body(kind: &GroupVersionKind, object: &Value) -> Body {
-    sent(protobuf::body(Schema::builtin(), kind, object).unwrap())
+    sent(encoded(kind, object))
 }
 
 #[tokio::test]
@@ -134,7 +141,7 @@ async fn subresources_and_options_take_it_too() {
 #[tokio::test]
 async fn damaged_and_foreign_bodies_are_refused() {
     let (_dir, _world, client) = start().await;
-    let good = protobuf::body(Schema::builtin(), &DEPLOYMENT, &deployment("web")).unwrap();
+    let good = encoded(&DEPLOYMENT, &deployment("web"));
     let mut foreign = good.clone();
     foreign.truncate(good.len() - 9);
     for (content, code, why) in [

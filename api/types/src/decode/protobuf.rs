@@ -15,7 +15,7 @@ use crate::schema::Schema;
 /// 415 for kinds that have no protobuf form, 400 for what does not parse.
 pub(super) fn parse(body: &[u8], expected: &GroupVersionKind) -> Result<Parsed, ApiError> {
     let schema = Schema::builtin();
-    let id = schema.by_gvk(expected).filter(|id| !schema.definition(*id).message().entries().is_empty());
+    let id = schema.by_gvk(expected).filter(|id| protobuf::has_form(schema, *id));
     let id = id.ok_or_else(|| unsupported_media_type(MEDIA_TYPE))?;
     let envelope = protobuf::open(body).map_err(|error| {
         ApiError::bad_request(format!(

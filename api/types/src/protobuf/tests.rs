@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::name::GroupVersionKind;
+use crate::schema::Target;
 
 fn id(group: &str, version: &str, kind: &str) -> DefinitionId {
     Schema::builtin().by_kind(group, version, kind).unwrap()
@@ -64,7 +66,7 @@ fn upstreams_objects_are_read_and_written_byte_for_byte() {
             Ok(object) => wrong.push(format!("{name}: read {}\nwanted {expected}", Value::Object(object))),
             Err(error) => wrong.push(format!("{name}: {error}")),
         }
-        match body(schema, &kind, json) {
+        match body(schema, json) {
             Ok(written) if written == *bytes => {}
             Ok(written) => {
                 let at = written.iter().zip(bytes).take_while(|(a, b)| a == b).count();
@@ -223,6 +225,52 @@ fn objects_that_do_not_fit_are_not_written() {
     for object in [json!({"spec": 1}), json!({"spec": {"replicas": "1"}}), json!({"metadata": {"labels": {"a": 1}}})] {
         assert!(encode(schema, id("apps", "v1", "Deployment"), &object).is_err(), "{object}");
     }
+}
+
+#[test]
+fn lists_are_their_metadata_and_their_items() {
+    let schema = Schema::builtin();
+    let mut lists = 0;
+    for resource in schema.resources() {
+        let Some(id) = schema.by_kind(&resource.group, &resource.version, &format!("{}List", resource.kind)) else {
+            continue;
+        };
+        lists += 1;
+        let definition = schema.definition(id);
+        let names: Vec<_> = definition.message().entries().iter().map(|e| (e.number, &e.target)).collect();
+        let [(1, Target::Field(metadata)), (2, Target::Field(items))] = names[..] else {
+            panic!("{}", definition.name);
+        };
+        assert_eq!(definition.fields()[*metadata].name, "metadata");
+        assert_eq!(definition.fields()[*items].name, "items");
+    }
+    assert!(lists > 60, "only {lists}");
+    let list = json!({"apiVersion": "v1", "kind": "ConfigMapList", "metadata": {"resourceVersion": "7", "continue": "c"},
+        "items": [{"metadata": {"name": "a"}}, {"metadata": {"name": "b"}, "data": {"x": "y"}}]});
+    let mut parts = list_metadata(schema, &list["metadata"]).unwrap();
+    for item in list["items"].as_array().unwrap() {
+        parts.extend(list_item(&encode(schema, id("", "v1", "ConfigMap"), item).unwrap()));
+    }
+    assert_eq!(enclose("v1", "ConfigMapList", &parts), body(schema, &list).unwrap());
+}
+
+#[test]
+fn events_are_framed() {
+    assert_eq!(watch_frame("ADDED", b"xyz"), b"\0\0\0\x0e\x0a\x05ADDED\x12\x05\x0a\x03xyz");
+    let schema = Schema::builtin();
+    let event = decode(schema, id("", "v1", "WatchEvent"), &watch_frame("ADDED", b"{}")[4..]).unwrap();
+    assert_eq!(Value::Object(event), json!({"type": "ADDED", "object": {}}));
+}
+
+#[test]
+fn metadata_alone_is_an_object() {
+    let object = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {"name": "a"}});
+    let bytes = body(Schema::builtin(), &object).unwrap();
+    let envelope = open(&bytes).unwrap();
+    assert_eq!((envelope.api_version.as_str(), envelope.kind.as_str()), ("meta.k8s.io/v1", "PartialObjectMetadata"));
+    let read = decode(Schema::builtin(), id("", "v1", "ConfigMap"), envelope.raw).unwrap();
+    assert_eq!(read["metadata"], object["metadata"]);
+    assert!(body(Schema::builtin(), &json!({"apiVersion": "example.com/v1", "kind": "Custom"})).is_err());
 }
 
 proptest! {
