@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # Settings for the cluster of `make up`, such as UP_FLAGS="--data-dir /tmp/navarch --set server.port=7443".
 UP_FLAGS ?=
 
-.PHONY: help up down reset build test test-cluster
+.PHONY: help up down reset build test
 
 help: ## Show this.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -26,12 +26,7 @@ build: ## Build only.
 	@.ci/install build
 	@.ci/build
 
-test: ## Formatting, lints, the repository's shape, and the tests that run quickly.
+test: ## Everything: formatting, lints, unit tests, real clusters with real containers and a real kubectl, power cuts.
 	@.ci/install test
-	@.ci/build
+	@.ci/build --tests
 	@.ci/test
-
-test-cluster: ## Every test: pods in a real containerd, a whole application, power cuts too.
-	@.ci/install test
-	@.ci/build
-	@NAVARCH_BIN="$$(realpath "$$(.ci/build --path)")" cargo test --release --workspace --no-fail-fast

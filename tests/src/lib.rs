@@ -73,12 +73,21 @@ impl Cluster {
     /// # Panics
     /// If something is missing or it does not get ready.
     pub fn start(name: &str, settings: &[&str]) -> Self {
+        let cluster = Self::stopped(name, settings);
+        images::preload(&cluster.data_dir().join("images"));
+        println!("{}", cluster.up());
+        cluster
+    }
+
+    /// Only the network namespace and the folder: nothing runs yet.
+    ///
+    /// # Panics
+    /// If something is missing.
+    pub fn stopped(name: &str, settings: &[&str]) -> Self {
         let name = format!("nv-{name}-{}", std::process::id());
         let folder = tempfile::Builder::new().prefix(&name).tempdir().unwrap();
         let cluster = Self { name, folder, settings: settings.iter().map(|s| (*s).to_owned()).collect() };
         cluster.make_network();
-        images::preload(&cluster.data_dir().join("images"));
-        println!("{}", cluster.up());
         cluster
     }
 

@@ -254,6 +254,19 @@ impl Pki {
         self.identity(&format!("kubelet-serving-{node}"), &subject)
     }
 
+    /// What an agent on another machine shows to the API server and to those who call it: one certificate for both. It is
+    /// not kept here.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn agent(&self, node: &str, addresses: &[IpAddr]) -> Result<Identity, PkiError> {
+        let mut subject = Subject::client(&format!("{}{node}", crate::NODE_USER_PREFIX), &[crate::NODES_GROUP]);
+        subject.server = true;
+        subject.dns = vec![node.to_owned()];
+        subject.addresses = addresses.to_vec();
+        self.issue(&subject)
+    }
+
     /// The authority as the only root of trust.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ pub mod client;
 pub mod expectations;
 pub mod http;
 pub mod informer;
+pub mod kubeconfig;
 pub mod leader;
 pub mod queue;
 pub mod recorder;

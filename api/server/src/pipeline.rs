@@ -64,6 +64,13 @@ impl Pipeline {
         self
     }
 
+    /// With another bound on requests under way at once than [`REQUESTS_IN_FLIGHT_MAX`].
+    #[must_use]
+    pub fn with_requests_in_flight_max(mut self, requests: usize) -> Self {
+        self.in_flight = Semaphore::new(requests.min(Semaphore::MAX_PERMITS));
+        self
+    }
+
     /// The way to kubelets.
     pub fn kubelets(&self) -> Option<&Kubelets> {
         self.kubelets.as_ref()

@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AgentSettings {
+    /// How an agent without a server in its process reaches the API: a kubeconfig whose current user is the node, by a
+    /// certificate that its own API can show too, and that has a user `system:kube-proxy`. `navarch kubeconfig --node` on a
+    /// server writes one.
+    pub kubeconfig: Option<PathBuf>,
     /// The node's name; unset: the machine's host name, in lower case.
     pub node_name: Option<String>,
     /// The node's address; unset: the machine's own.
@@ -33,6 +37,7 @@ pub struct AgentSettings {
 impl Default for AgentSettings {
     fn default() -> Self {
         Self {
+            kubeconfig: None,
             node_name: None,
             node_ip: None,
             labels: BTreeMap::new(),

@@ -88,6 +88,10 @@ impl Reconcile for NodeIpam {
         let mut taken = HashSet::new();
         for object in &list.items {
             let other = object.typed::<Node>().map_err(ApiError::internal)?;
+            if other.metadata.uid == node.metadata.uid && cidrs(&other).next().is_some() {
+                // Assigned already; the informer has yet to hear of it.
+                return Ok(Next::Done);
+            }
             taken.extend(cidrs(&other));
         }
         let free = self.clusters.iter().map(|(cluster, mask)| first_free(*cluster, *mask, &taken));

@@ -60,6 +60,8 @@ async fn volumes_environment_and_init_containers() {
     let mount = |name: &str, path: &str| json!({"name": name, "mountPath": path});
     let mut init = script("init", "echo made > /shared/file");
     init["volumeMounts"] = json!([mount("empty", "/shared")]);
+    // The pod's own cgroup has a limit only when each of its containers has one, the init containers included.
+    init["resources"] = json!({"limits": {"memory": "32Mi"}});
     let text = "cat /shared/file /cfg/page /sec/pw /down/labels /tok/token; echo; echo $MODE-$PW-$NAME-$KUBERNETES_SERVICE_HOST; \
         cat /etc/resolv.conf /sub; hostname; echo dead > /dev/termination-log; exec sleep 1000";
     let mut main = script("main", text);

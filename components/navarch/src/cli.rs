@@ -11,6 +11,10 @@ use navarch_config::{Settings, SettingsError};
 #[command(after_help = "Examples:\n  \
     navarch up                          start a cluster of this machine alone, in the background\n  \
     export KUBECONFIG=$(navarch kubeconfig --path) && kubectl get nodes\n  \
+    navarch server                      run a control plane without containers, in the foreground\n  \
+    navarch kubeconfig --node n2 --node-ip 10.0.0.2 > n2.kubeconfig\n  \
+    navarch agent --kubeconfig n2.kubeconfig --set agent.node_name=n2\n                                      \
+                                        run a node for that control plane, on another machine\n  \
     navarch tree                        show the supervision tree of the running process\n  \
     navarch down                        stop it, its pods and everything it set up; keep its data\n  \
     navarch reset --yes                 as down, and delete its data")]
@@ -45,13 +49,15 @@ pub enum Command {
     Up(UpArgs),
     /// Run a control-plane member in the foreground, without a node agent.
     Server,
+    /// Run a node agent in the foreground, for a control plane elsewhere.
+    Agent(AgentArgs),
     /// Stop the cluster of `up`: its pods, containers, network and processes. Data is kept; `up` continues with it.
     Down,
     /// As `down`, and delete the data folder.
     Reset(ResetArgs),
     /// Show the supervision tree of the running process: states, restarts, last failures.
     Tree(TreeArgs),
-    /// Print the administrator's kubeconfig.
+    /// Print the administrator's kubeconfig, or a new one for the agent of a node.
     Kubeconfig(KubeconfigArgs),
     /// Print the version.
     Version,
@@ -66,6 +72,14 @@ pub struct UpArgs {
     /// Give up waiting for readiness after so many seconds.
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     pub timeout: u64,
+}
+
+/// Options of `agent`.
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// The file that `navarch kubeconfig --node NAME --node-ip ADDRESS` printed on a server [setting: agent.kubeconfig].
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
 }
 
 /// Options of `reset`.
@@ -88,8 +102,17 @@ pub struct TreeArgs {
 #[derive(Debug, Args)]
 pub struct KubeconfigArgs {
     /// Print the file's path instead.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "node")]
     pub path: bool,
+    /// Issue a certificate to the agent of this node and print a kubeconfig with it: for `navarch agent --kubeconfig`.
+    #[arg(long, value_name = "NAME", requires = "node_ip")]
+    pub node: Option<String>,
+    /// The node's address, which the certificate names. May be repeated.
+    #[arg(long, value_name = "ADDRESS", requires = "node")]
+    pub node_ip: Vec<std::net::IpAddr>,
+    /// Where the node reaches the API [default: https://ADVERTISED-ADDRESS:PORT].
+    #[arg(long, value_name = "URL", requires = "node")]
+    pub server: Option<String>,
 }
 
 impl Options {

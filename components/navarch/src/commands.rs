@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod agent;
 mod down;
 mod kubeconfig;
 mod reset;
@@ -22,6 +23,7 @@ pub fn run(cli: Cli) -> Result<(), CommandError> {
     match cli.command {
         Command::Up(args) => up::run(&options, &args),
         Command::Server => server::run(&options.settings()?),
+        Command::Agent(args) => agent::run(options.settings()?, args),
         Command::Down => down::run(&options.settings()?),
         Command::Reset(args) => reset::run(&options.settings()?, &args),
         Command::Tree(args) => tree::run(&options.settings()?, &args),

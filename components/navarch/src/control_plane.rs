@@ -115,6 +115,7 @@ impl ControlPlane {
         let to_kubelets = pki.client_config(&pki.apiserver_kubelet_client()?)?;
         let kubelets = Kubelets::new(Arc::clone(&view), to_kubelets);
         let pipeline = Pipeline::new(registry, authenticator, authorizer, virtuals, admission);
+        let pipeline = pipeline.with_requests_in_flight_max(settings.server.requests_in_flight_max);
         let pipeline = Arc::new(pipeline.with_kubelets(kubelets));
         let framework = leader::framework().map_err(OpenError::Profile)?;
         let tree = TreeView::default();
@@ -141,8 +142,7 @@ impl ControlPlane {
             cluster: &self.settings.cluster.name,
             server: &server,
             ca_pem: self.pki.ca_pem(),
-            user: "kubernetes-admin",
-            identity: &self.pki.admin()?,
+            users: &[("kubernetes-admin", &self.pki.admin()?)],
         };
         pki::write_kubeconfig(&admin_kubeconfig(&self.settings.data_dir), &kubeconfig)?;
         Ok(())

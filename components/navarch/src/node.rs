@@ -2,10 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use navarch_auth::pki::KUBELET_CLIENT_USER;
+use navarch_client::http::{Credentials, HttpTransport};
+use navarch_client::kubeconfig::Kubeconfig;
 use navarch_client::{Client, InformerFactory};
 use navarch_config::Settings;
 use navarch_kubelet::KubeletContext;
@@ -15,10 +18,13 @@ use navarch_network::{CniSettings, NetworkContext, NetworkSettings};
 use navarch_supervision::{ChildSpec, Strategy, SupervisorSpec};
 use navarch_types::UserInfo;
 
+use crate::commands::CommandError;
 use crate::control_plane::{self, ControlPlane, OpenError};
 use crate::machine;
 use crate::process::{Stages, stage};
 
+/// Who the node's network agent is to the API.
+pub const NETWORK_USER: &str = "system:kube-proxy";
 /// Grace for containers when the cluster is taken down.
 const DOWN_GRACE: Duration = Duration::from_secs(2);
 /// Between two looks at whether the node is ready.
@@ -104,8 +110,41 @@ pub fn local_spec(settings: &Settings, control_plane: &ControlPlane, stages: &St
         allowed_names: vec![KUBELET_CLIENT_USER.to_owned()],
     });
     let client = control_plane.client(navarch_auth::node_identity(&node));
-    let network_client = control_plane.client(UserInfo::new("system:kube-proxy", &["system:authenticated"]));
+    let network_client = control_plane.client(UserInfo::new(NETWORK_USER, &["system:authenticated"]));
     Ok(spec(settings, config, client, network_client, stages))
+}
+
+/// The agent of a control plane that is reached over the network.
+///
+/// # Errors
+/// If the kubeconfig cannot be read, or lacks what an agent needs.
+pub fn remote_spec(settings: &Settings, stages: &Stages) -> Result<ChildSpec, CommandError> {
+    let Some(path) = &settings.agent.kubeconfig else {
+        return Err("agent.kubeconfig is not set: give --kubeconfig FILE, which `navarch kubeconfig --node NAME \
+                    --node-ip ADDRESS` prints on a server"
+            .into());
+    };
+    let kubeconfig = Kubeconfig::read(path)?;
+    let own = kubeconfig.current()?;
+    let Credentials::Certificate { certificate, key } = &own.credentials else {
+        return Err(format!(
+            "{}: the current user needs a client certificate: the agent's own API shows it too",
+            path.display()
+        )
+        .into());
+    };
+    let mut config = kubelet_config(settings);
+    config.server = Some(ServerConfig {
+        listen: SocketAddr::new(settings.server.bind_address, settings.agent.port),
+        cert_pem: certificate.clone(),
+        key_pem: key.clone(),
+        client_ca_pem: own.ca_pem.clone(),
+        allowed_names: vec![KUBELET_CLIENT_USER.to_owned()],
+    });
+    let network = if settings.agent.network { kubeconfig.user(NETWORK_USER)? } else { own.clone() };
+    let client = Client::new(Arc::new(HttpTransport::new(own)?));
+    let network = Client::new(Arc::new(HttpTransport::new(network)?));
+    Ok(spec(settings, config, client, network, stages))
 }
 
 fn spec(

@@ -25,6 +25,8 @@ pub struct Roles {
 impl Roles {
     /// A control-plane member alone.
     pub const SERVER: Self = Self { server: true, agent: false };
+    /// An agent alone.
+    pub const AGENT: Self = Self { server: false, agent: true };
     /// A control-plane member and the agent of its machine.
     pub const BOTH: Self = Self { server: true, agent: true };
 }
@@ -94,6 +96,8 @@ async fn run(settings: &Settings, roles: Roles, stages: Stages) -> Result<(), Co
         if roles.agent {
             root = root.child(node::local_spec(settings, control_plane, &stages)?);
         }
+    } else {
+        root = root.child(node::remote_spec(settings, &stages)?);
     }
     let tree = Tree::start(root).await.map_err(|exit| format!("cannot start: {exit}"))?;
     if let Some(control_plane) = &control_plane {

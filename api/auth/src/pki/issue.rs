@@ -30,15 +30,17 @@ pub struct Subject {
     pub dns: Vec<String>,
     /// Addresses.
     pub addresses: Vec<IpAddr>,
-    /// For a server; otherwise for a client.
+    /// Whether a server shows it.
     pub server: bool,
+    /// Whether a client shows it.
+    pub client: bool,
 }
 
 impl Subject {
     /// A client.
     pub fn client(user: &str, groups: &[&str]) -> Self {
         let groups = groups.iter().map(|g| (*g).to_owned()).collect();
-        Self { user: user.to_owned(), groups, ..Self::default() }
+        Self { user: user.to_owned(), groups, client: true, ..Self::default() }
     }
 
     /// A server; set its names and addresses.
@@ -89,8 +91,9 @@ pub(super) fn leaf(subject: &Subject, issuer: &Issuer<'static, KeyPair>, now: Ti
     params.is_ca = IsCa::ExplicitNoCa;
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    let usage = if subject.server { ExtendedKeyUsagePurpose::ServerAuth } else { ExtendedKeyUsagePurpose::ClientAuth };
-    params.extended_key_usages = vec![usage];
+    let usages =
+        [(subject.server, ExtendedKeyUsagePurpose::ServerAuth), (subject.client, ExtendedKeyUsagePurpose::ClientAuth)];
+    params.extended_key_usages = usages.into_iter().filter_map(|(wanted, usage)| wanted.then_some(usage)).collect();
     params.not_before = at(now.as_second() - BACKDATE_SECONDS)?;
     params.not_after = at(now.as_second() + YEAR_SECONDS)?;
     let certificate = params.signed_by(&key, issuer).map_err(failed)?;

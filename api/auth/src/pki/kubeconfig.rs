@@ -17,29 +17,42 @@ pub struct Kubeconfig<'a> {
     pub server: &'a str,
     /// The authority's certificate.
     pub ca_pem: &'a str,
-    /// The user's name in the file.
-    pub user: &'a str,
-    /// The user's certificate and key.
-    pub identity: &'a Identity,
+    /// The users: name in the file, certificate and key. There is a context for each, and the first is the current one.
+    pub users: &'a [(&'a str, &'a Identity)],
 }
 
 impl Kubeconfig<'_> {
+    fn context(&self, user: &str) -> String {
+        json!(format!("{user}@{}", self.cluster)).to_string()
+    }
+
     /// The file's text. Every scalar is quoted as in JSON, which YAML reads alike.
     pub fn render(&self) -> String {
-        let context = format!("{}@{}", self.user, self.cluster);
-        format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: {context}\npreferences: {{}}\nclusters:\n- name: {cluster}\n  \
-             cluster:\n    server: {server}\n    certificate-authority-data: {ca}\ncontexts:\n- name: {context}\n  \
-             context:\n    cluster: {cluster}\n    user: {user}\nusers:\n- name: {user}\n  user:\n    \
-             client-certificate-data: {certificate}\n    client-key-data: {key}\n",
-            context = json!(context),
-            cluster = json!(self.cluster),
+        let current = self.users.first().map(|(name, _)| self.context(name)).unwrap_or_default();
+        let cluster = json!(self.cluster);
+        let mut text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: {current}\npreferences: {{}}\nclusters:\n- name: {cluster}\n  \
+             cluster:\n    server: {server}\n    certificate-authority-data: {ca}\ncontexts:\n",
             server = json!(self.server),
-            user = json!(self.user),
             ca = STANDARD.encode(self.ca_pem),
-            certificate = STANDARD.encode(&self.identity.certificate_pem),
-            key = STANDARD.encode(&self.identity.key_pem),
-        )
+        );
+        for (name, _) in self.users {
+            text += &format!(
+                "- name: {context}\n  context:\n    cluster: {cluster}\n    user: {user}\n",
+                context = self.context(name),
+                user = json!(name),
+            );
+        }
+        text += "users:\n";
+        for (name, identity) in self.users {
+            text += &format!(
+                "- name: {user}\n  user:\n    client-certificate-data: {certificate}\n    client-key-data: {key}\n",
+                user = json!(name),
+                certificate = STANDARD.encode(&identity.certificate_pem),
+                key = STANDARD.encode(&identity.key_pem),
+            );
+        }
+        text
     }
 }
 
