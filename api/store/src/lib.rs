@@ -7,6 +7,7 @@ pub mod consensus;
 pub mod error;
 pub mod key;
 pub mod progress;
+pub mod raft;
 pub mod store;
 pub mod upkeep;
 
@@ -14,4 +15,5 @@ pub use consensus::{Consensus, ConsensusError};
 pub use error::StoreError;
 pub use navarch_raft_contract::{Compare, KeyRange, KeyValue, Op, OpKind, ReadError, Revision, StateReader, Txn};
 pub use progress::Progress;
+pub use raft::Raft;
 pub use store::{Committed, Store};

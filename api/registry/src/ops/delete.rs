@@ -1,7 +1,6 @@
 //! Removing objects: at once, after a period of grace, or when the last finalizer is gone.
 
 use std::sync::Arc;
-use tokio::time::Instant;
 
 use jiff::SignedDuration;
 use navarch_raft_contract::Txn;
@@ -103,24 +102,9 @@ impl Registry {
             };
             match result {
                 Ok(deleted) => return Ok(deleted),
-                Err(CommitError::Api(error)) => {
-                    if latest {
-                        return Err(error);
-                    }
-                    self.barrier(call.deadline).await?;
-                    latest = true;
-                    if cache.get(call.namespace, call.name).map_or(0, |o| o.revision()) == seen {
-                        return Err(error);
-                    }
-                }
-                Err(CommitError::Conflict(_)) => {
-                    if Instant::now() >= call.deadline {
-                        return Err(ApiError::stale(&call.resource.group_resource(), call.name));
-                    }
-                    self.barrier(call.deadline).await?;
-                    latest = true;
-                }
+                Err(error) => self.again(call, error, seen, latest).await?,
             }
+            latest = true;
         }
     }
 

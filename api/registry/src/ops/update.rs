@@ -72,24 +72,35 @@ impl Registry {
             };
             match result {
                 Ok(object) => return self.present(call.resource, object),
-                Err(CommitError::Api(error)) => {
-                    if latest {
-                        return Err(error);
-                    }
-                    self.barrier(call.deadline).await?;
-                    latest = true;
-                    if cache.get(call.namespace, call.name).map_or(0, |o| o.revision()) == seen {
-                        return Err(error);
-                    }
-                }
-                Err(CommitError::Conflict(_)) => {
-                    if Instant::now() >= call.deadline {
-                        return Err(ApiError::stale(&call.resource.group_resource(), call.name));
-                    }
-                    self.barrier(call.deadline).await?;
-                    latest = true;
-                }
+                Err(error) => self.again(call, error, seen, latest).await?,
             }
+            latest = true;
+        }
+    }
+
+    /// Whether a failed change is worth another attempt, on a state that is certainly the latest: after a conflict, and
+    /// after a refusal that was made of an older state than the latest.
+    ///
+    /// # Errors
+    /// What the caller is to be told, if it is not.
+    pub(super) async fn again(
+        &self,
+        call: &Call<'_>,
+        error: CommitError,
+        seen: u64,
+        latest: bool,
+    ) -> Result<(), ApiError> {
+        match error {
+            CommitError::Api(error) if latest => Err(error),
+            CommitError::Api(error) => {
+                self.barrier(call.deadline).await?;
+                let now = self.cache(call.resource).get(call.namespace, call.name).map_or(0, |o| o.revision());
+                if now == seen { Err(error) } else { Ok(()) }
+            }
+            CommitError::Conflict(_) if Instant::now() >= call.deadline => {
+                Err(ApiError::stale(&call.resource.group_resource(), call.name))
+            }
+            CommitError::Conflict(_) => self.barrier(call.deadline).await.map(drop),
         }
     }
 

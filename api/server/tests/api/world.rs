@@ -4,50 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use navarch_admission::AdmissionChain;
 use navarch_auth::token::Tokens;
 use navarch_auth::view::{CachesView, ObjectView};
 use navarch_auth::{Authenticator, Authorizer, Pki, VirtualResources};
 use navarch_cache::{CacheLimits, Caches};
-use navarch_raft_contract::{ApplySink, Command, Index, Outcome, StateReader, Term};
-use navarch_raft_driver::{Config, NoPeers, Parts, ProposeError, RaftHandle, ReadIndexError};
+use navarch_raft_contract::{ApplySink, StateReader};
+use navarch_raft_driver::{Config, NoPeers, Parts};
 use navarch_registry::allocate::ServiceNetwork;
 use navarch_registry::{Registry, Table};
 use navarch_server::{InProcess, Pipeline};
 use navarch_storage::{DataFolder, RocksConfig};
-use navarch_store::{Consensus, ConsensusError, Progress, Store};
+use navarch_store::{Progress, Raft, Store};
 use navarch_types::UserInfo;
-
-struct Raft(RaftHandle);
-
-fn refused(error: ProposeError) -> ConsensusError {
-    match error {
-        ProposeError::NotLeader { .. } => ConsensusError::NoLeader,
-        ProposeError::Busy | ProposeError::TooLarge { .. } => ConsensusError::Busy,
-        ProposeError::Unknown => ConsensusError::Unknown,
-        ProposeError::Stopped => ConsensusError::Stopped,
-    }
-}
-
-#[async_trait]
-impl Consensus for Raft {
-    async fn propose(&self, command: Command) -> Result<Outcome, ConsensusError> {
-        self.0.propose(command).await.map_err(refused)
-    }
-
-    async fn read_index(&self) -> Result<Index, ConsensusError> {
-        self.0.read_index().await.map_err(|error| match error {
-            ReadIndexError::Busy => ConsensusError::Busy,
-            ReadIndexError::Stopped => ConsensusError::Stopped,
-        })
-    }
-
-    fn leading_term(&self) -> Option<Term> {
-        let status = self.0.status();
-        status.ready.then_some(status.term)
-    }
-}
 
 /// Everything that a server consists of, and nothing else running.
 pub struct World {
