@@ -1,7 +1,6 @@
 //! The images that tests run, made from programs of this machine: no registry is asked.
 
 use std::path::Path;
-use std::process::Command;
 
 use navarch_kubelet::image::{ImageContent, build_oci_tar};
 
@@ -38,15 +37,7 @@ fn write(folder: &Path, name: &str, content: &ImageContent) {
 
 /// The kubectl of this machine; where that is a dispatcher with the real ones beside it, the newest of those.
 fn static_kubectl() -> std::path::PathBuf {
-    let found = Command::new("sh").args(["-c", "readlink -f \"$(command -v kubectl)\""]).output().unwrap();
-    let path = std::path::PathBuf::from(String::from_utf8_lossy(&found.stdout).trim());
-    assert!(path.is_file(), "kubectl is installed");
-    let mut versions: Vec<_> = std::fs::read_dir(path.parent().unwrap())
-        .unwrap()
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("kubectl.1")))
-        .collect();
-    versions.sort();
-    versions.pop().unwrap_or(path)
+    let mut all = crate::every_kubectl();
+    let first = all.pop();
+    all.pop().or(first).expect("kubectl is installed")
 }

@@ -52,6 +52,21 @@ pub fn describe(output: &Output) -> String {
     format!("{}\nstdout: {}\nstderr: {}", output.status, text(&output.stdout), text(&output.stderr))
 }
 
+/// Every kubectl of this machine: the one that is found first, and those beside it that carry a version in their name.
+///
+/// # Panics
+/// If there is none.
+pub fn every_kubectl() -> Vec<PathBuf> {
+    let found = must(Command::new("sh").args(["-c", "readlink -f \"$(command -v kubectl)\""]));
+    let first = PathBuf::from(found.trim());
+    let versioned = |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("kubectl.1"));
+    let beside = std::fs::read_dir(first.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    let mut all: Vec<PathBuf> = beside.filter(versioned).collect();
+    all.sort();
+    all.push(first);
+    all
+}
+
 /// Polls until `probe` gives something.
 ///
 /// # Panics
@@ -123,6 +138,7 @@ impl Cluster {
     /// The navarch binary with the cluster's settings.
     pub fn navarch(&self, args: &[&str]) -> Command {
         let mut command = self.command(binary());
+        command.env("NAVARCH_FAULTS", "1");
         command.args(args).arg("--data-dir").arg(self.data_dir());
         for setting in &self.settings {
             command.args(["--set", setting]);

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{PATIENCE, binary, describe};
@@ -28,7 +31,15 @@ impl Server {
     /// # Panics
     /// If it does not.
     pub fn start() -> Self {
-        let mut server = Self { folder: tempfile::tempdir().unwrap(), port: free_port(), child: None };
+        Self::start_in(tempfile::tempdir().unwrap())
+    }
+
+    /// Starts one in this folder and waits until it serves.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn start_in(folder: TempDir) -> Self {
+        let mut server = Self { folder, port: free_port(), child: None };
         server.run();
         server
     }
@@ -86,6 +97,11 @@ impl Server {
         self.child.as_ref().expect("it runs").id()
     }
 
+    /// Whether its process is still there.
+    pub fn runs(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
     /// Kills it without warning.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -128,6 +144,45 @@ impl Server {
         std::fs::write(&file, document).unwrap();
         let mut command = self.kubectl_command(args);
         command.stdin(std::fs::File::open(file).unwrap()).output().unwrap()
+    }
+
+    /// curl with the administrator's certificate, over one HTTP/1.1 connection. The arguments name whole URLs: see
+    /// [`Server::url`].
+    ///
+    /// # Panics
+    /// If there is no kubeconfig.
+    pub fn curl(&self) -> Command {
+        let text = self.kubectl(&["config", "view", "--raw", "-o", "json"]);
+        let config: Value = serde_json::from_str(&text).unwrap();
+        let file = |name: &str, encoded: &Value| {
+            let path = self.folder.path().join(name);
+            std::fs::write(&path, BASE64_STANDARD.decode(encoded.as_str().unwrap()).unwrap()).unwrap();
+            path
+        };
+        let (cluster, user) = (&config["clusters"][0]["cluster"], &config["users"][0]["user"]);
+        let mut command = Command::new("curl");
+        command.args(["-sS", "--http1.1", "--max-time", "60"]).stdin(Stdio::null());
+        command.arg("--cacert").arg(file("ca.pem", &cluster["certificate-authority-data"]));
+        command.arg("--cert").arg(file("client.pem", &user["client-certificate-data"]));
+        command.arg("--key").arg(file("client.key", &user["client-key-data"]));
+        command
+    }
+
+    /// The whole URL of a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("https://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// POSTs a body and returns the code and what was answered; code 0 if there was no answer.
+    pub fn post(&self, path: &str, content_type: &str, body: &str) -> (u16, Value) {
+        let file = self.folder.path().join("body");
+        std::fs::write(&file, body).unwrap();
+        let mut command = self.curl();
+        command.args(["-H", &format!("content-type: {content_type}"), "-H", "expect:", "-w", "\n%{http_code}"]);
+        command.arg("--data-binary").arg(format!("@{}", file.display())).arg(self.url(path));
+        let text = String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned();
+        let (answer, code) = text.rsplit_once('\n').unwrap();
+        (code.parse().unwrap(), serde_json::from_str(answer).unwrap_or_default())
     }
 
     /// Runs kubectl, which must fail, and returns what it said.

@@ -120,6 +120,7 @@ impl ControlPlane {
         let framework = leader::framework().map_err(OpenError::Profile)?;
         let tree = TreeView::default();
         let metrics = Metrics::default();
+        metrics.register(|registry| registry.register_collector(Box::new(tree.clone())));
         let serving = Arc::new(AtomicBool::new(false));
         let tls = Arc::new(ArcSwap::from_pointee(serving_config(&pki, settings, address)?));
         let make_server = server_maker(Arc::clone(&pipeline), listen, tls, address, &tree, &metrics, &serving);
@@ -358,15 +359,11 @@ fn server_maker(
 }
 
 fn extra_endpoints(tree: &TreeView) -> Vec<ExtraEndpoint> {
-    let (of_tree, of_metrics) = (tree.clone(), tree.clone());
+    let of_tree = tree.clone();
     vec![
         (
             "/navarch/tree".to_owned(),
             Arc::new(move |_: &http::Method, _: &str| (200, "application/json", Bytes::from(of_tree.json()))),
-        ),
-        (
-            "/metrics/supervision".to_owned(),
-            Arc::new(move |_: &http::Method, _: &str| (200, "text/plain", Bytes::from(of_metrics.metrics()))),
         ),
         (
             "/navarch/faults".to_owned(),

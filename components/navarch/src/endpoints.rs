@@ -1,14 +1,21 @@
 //! What the process shows of itself beside the Kubernetes API: the supervision tree, and faults to order.
 
-use std::fmt::Write as _;
+use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use navarch_supervision::{Tree, TreeSnapshot, fault};
+use navarch_supervision::{NodeState, Tree, fault};
+use navarch_telemetry::prometheus_client::collector::Collector;
+use navarch_telemetry::prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use navarch_telemetry::prometheus_client::metrics::counter::Counter;
+use navarch_telemetry::prometheus_client::metrics::family::Family;
+use navarch_telemetry::prometheus_client::metrics::gauge::Gauge;
 use percent_encoding::percent_decode_str;
 
 /// The environment variable that allows faults to be ordered. Meant for tests of a running cluster.
 const FAULTS_VARIABLE: &str = "NAVARCH_FAULTS";
+
+type Labels = Vec<(&'static str, String)>;
 
 /// The tree once it runs.
 #[derive(Clone, Default)]
@@ -25,29 +32,31 @@ impl TreeView {
         let snapshot = self.0.load().as_ref().map(|tree| tree.snapshot());
         serde_json::to_string(&snapshot).unwrap_or_else(|_| "null".to_owned())
     }
+}
 
-    /// The tree's figures as metrics.
-    pub fn metrics(&self) -> String {
-        let Some(snapshot) = self.0.load().as_ref().map(|tree| tree.snapshot()) else { return String::new() };
-        metrics_of(&snapshot)
+impl fmt::Debug for TreeView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TreeView").finish_non_exhaustive()
     }
 }
 
-fn metrics_of(snapshot: &TreeSnapshot) -> String {
-    let mut restarts = String::from(
-        "# HELP navarch_supervision_restarts How often a supervised child was started again.\n\
-         # TYPE navarch_supervision_restarts counter\n",
-    );
-    let mut up = String::from(
-        "# HELP navarch_supervision_up Whether a supervised child runs.\n# TYPE navarch_supervision_up gauge\n",
-    );
-    snapshot.visit(&mut |path, node| {
-        let running = u8::from(node.state == navarch_supervision::NodeState::Running);
-        // Writing to a String does not fail.
-        let _ = writeln!(restarts, "navarch_supervision_restarts_total{{path=\"{path}\"}} {}", node.restarts);
-        let _ = writeln!(up, "navarch_supervision_up{{path=\"{path}\"}} {running}");
-    });
-    restarts + &up
+/// The tree's figures, read anew whenever metrics are asked for.
+impl Collector for TreeView {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let Some(snapshot) = self.0.load().as_ref().map(|tree| tree.snapshot()) else { return Ok(()) };
+        let restarts = Family::<Labels, Counter>::default();
+        let up = Family::<Labels, Gauge>::default();
+        snapshot.visit(&mut |path, node| {
+            let labels = vec![("path", path.to_owned())];
+            restarts.get_or_create(&labels).inc_by(node.restarts);
+            up.get_or_create(&labels).set(i64::from(node.state == NodeState::Running));
+        });
+        let help = "How often a supervised child was started again";
+        let name = "navarch_supervision_restarts";
+        restarts.encode(encoder.encode_descriptor(name, help, None, restarts.metric_type())?)?;
+        let help = "Whether a supervised child runs";
+        up.encode(encoder.encode_descriptor("navarch_supervision_up", help, None, up.metric_type())?)
+    }
 }
 
 /// Allows faults if the environment asks for them.
