@@ -31,12 +31,12 @@ impl Default for SpaceConfig {
 }
 
 impl SpaceConfig {
-    /// On a small disk the bounds are a share of it: they must leave room to work in.
+    /// On a small disk the bounds and the reserve are a share of it: they must leave room to work in.
     fn for_disk(self, total_bytes: u64) -> Self {
         Self {
             low_bytes: self.low_bytes.min(total_bytes / 20),
             critical_bytes: self.critical_bytes.min(total_bytes / 50),
-            ..self
+            reserve_bytes: self.reserve_bytes.min(total_bytes / 10),
         }
     }
 }
@@ -65,6 +65,12 @@ fn level_for(free: u64, before: RoomLevel, config: &SpaceConfig) -> RoomLevel {
     }
 }
 
+/// Free bytes for new things: the reserve that was given back is for getting out of trouble.
+fn room(free: u64, state: &State, config: &SpaceConfig) -> u64 {
+    let given_back = state.level != RoomLevel::Ample && !state.reserved;
+    if given_back { free.saturating_sub(config.reserve_bytes) } else { free }
+}
+
 impl Space {
     /// Begins to watch; if there is no room, the reserve of the time before is given back at once.
     pub fn watch(folder: &Path, config: SpaceConfig) -> Self {
@@ -81,17 +87,25 @@ impl Space {
         Some((found.f_bavail.saturating_mul(found.f_frsize), found.f_blocks.saturating_mul(found.f_frsize)))
     }
 
-    fn reserve(&self) -> std::io::Result<()> {
+    fn reserve(&self, bytes: u64) -> std::io::Result<()> {
         let path = self.folder.join("reserve");
         let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
-        if let Err(errno) = fallocate(&file, FallocateFlags::empty(), 0, self.config.reserve_bytes) {
+        if let Err(errno) = fallocate(&file, FallocateFlags::empty(), 0, bytes) {
             fs::remove_file(&path)?;
             return Err(errno.into());
         }
         Ok(())
     }
 
-    fn keep_reserve(&self, state: &mut State) {
+    fn give_back(&self) -> std::io::Result<()> {
+        match fs::remove_file(self.folder.join("reserve")) {
+            // There was no room for it in the first place.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
+    fn keep_reserve(&self, state: &mut State, bytes: u64) {
         let wanted = match state.level {
             RoomLevel::Ample => true,
             RoomLevel::Low => state.reserved,
@@ -100,7 +114,7 @@ impl Space {
         if wanted == state.reserved {
             return;
         }
-        let done = if wanted { self.reserve() } else { fs::remove_file(self.folder.join("reserve")) };
+        let done = if wanted { self.reserve(bytes) } else { self.give_back() };
         if let Err(error) = done {
             tracing::warn!(%error, folder = %self.folder.display(), "the reserve of disk space cannot be changed");
         }
@@ -114,12 +128,14 @@ impl Room for Space {
         let mut state = self.state.lock();
         // A file system that does not tell is taken at its word when it refuses a write.
         let (free, total) = self.free_and_total_bytes().unwrap_or((u64::MAX, u64::MAX));
-        let level = level_for(free, state.level, &self.config.for_disk(total));
+        let config = self.config.for_disk(total);
+        let free = room(free, &state, &config);
+        let level = level_for(free, state.level, &config);
         if level != state.level {
             tracing::warn!(free_bytes = free, ?level, folder = %self.folder.display(), "room in the data folder");
             state.level = level;
         }
-        self.keep_reserve(&mut state);
+        self.keep_reserve(&mut state, config.reserve_bytes);
         level
     }
 }
@@ -159,14 +175,26 @@ mod tests {
         let space = Space::watch(temp.path(), config);
         let mut state = space.state.lock();
         state.level = Low;
-        space.keep_reserve(&mut state);
+        space.keep_reserve(&mut state, config.reserve_bytes);
         assert!(file.exists());
         state.level = Critical;
-        space.keep_reserve(&mut state);
+        space.keep_reserve(&mut state, config.reserve_bytes);
         assert!(!file.exists());
         state.level = Low;
-        space.keep_reserve(&mut state);
+        space.keep_reserve(&mut state, config.reserve_bytes);
         assert!(!file.exists(), "made again only when there is room");
+    }
+
+    #[test]
+    fn what_is_given_back_is_no_room_for_new_things() {
+        let config = SpaceConfig { low_bytes: 100, critical_bytes: 20, reserve_bytes: 50 };
+        let level = |free, level, reserved| level_for(room(free, &State { level, reserved }, &config), level, &config);
+        assert_eq!(level(60, Critical, false), Critical);
+        assert_eq!(level(80, Critical, false), Low);
+        assert_eq!(level(199, Low, false), Low);
+        assert_eq!(level(200, Low, false), Ample);
+        assert_eq!(level(150, Low, true), Ample);
+        assert_eq!(level(100, Ample, false), Ample, "not made yet");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use navarch_kubelet::image::{ImageContent, build_oci_tar};
 const APPLETS: &[&str] = &[
     "sh", "cat", "cp", "mkdir", "chmod", "sleep", "httpd", "wget", "echo", "ls", "true", "false", "nslookup",
     "hostname", "env", "kill", "date", "id", "head", "tail", "seq", "dd", "touch", "test", "printf", "grep", "ps",
-    "nc", "rm", "stat",
+    "nc", "rm", "stat", "tar", "tty", "stty",
 ];
 
 /// Writes the images' archives into a folder.
@@ -37,7 +37,7 @@ fn write(folder: &Path, name: &str, content: &ImageContent) {
 
 /// The kubectl of this machine; where that is a dispatcher with the real ones beside it, the newest of those.
 fn static_kubectl() -> std::path::PathBuf {
-    let mut all = crate::every_kubectl();
+    let mut all = crate::kubectl::every_kubectl();
     let first = all.pop();
     all.pop().or(first).expect("kubectl is installed")
 }

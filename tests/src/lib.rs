@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod images;
+pub mod kubectl;
 pub mod server;
+pub mod tracer;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -50,21 +52,6 @@ pub fn must(command: &mut Command) -> String {
 pub fn describe(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!("{}\nstdout: {}\nstderr: {}", output.status, text(&output.stdout), text(&output.stderr))
-}
-
-/// Every kubectl of this machine: the one that is found first, and those beside it that carry a version in their name.
-///
-/// # Panics
-/// If there is none.
-pub fn every_kubectl() -> Vec<PathBuf> {
-    let found = must(Command::new("sh").args(["-c", "readlink -f \"$(command -v kubectl)\""]));
-    let first = PathBuf::from(found.trim());
-    let versioned = |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("kubectl.1"));
-    let beside = std::fs::read_dir(first.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
-    let mut all: Vec<PathBuf> = beside.filter(versioned).collect();
-    all.sort();
-    all.push(first);
-    all
 }
 
 /// Polls until `probe` gives something.

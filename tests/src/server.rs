@@ -16,6 +16,8 @@ use crate::{PATIENCE, binary, describe};
 /// A running `navarch server`.
 pub struct Server {
     folder: TempDir,
+    /// What belongs to the test: never on the server's disk.
+    files: TempDir,
     port: u16,
     child: Option<Child>,
 }
@@ -39,7 +41,7 @@ impl Server {
     /// # Panics
     /// If it does not.
     pub fn start_in(folder: TempDir) -> Self {
-        let mut server = Self { folder, port: free_port(), child: None };
+        let mut server = Self { folder, files: tempfile::tempdir().unwrap(), port: free_port(), child: None };
         server.run();
         server
     }
@@ -58,7 +60,7 @@ impl Server {
     /// # Panics
     /// If it does not serve in time.
     pub fn run(&mut self) {
-        let log = std::fs::File::create(self.folder.path().join("log")).unwrap();
+        let log = std::fs::File::create(self.files.path().join("log")).unwrap();
         let mut child = self.command().stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let mark = self.data_dir().join("run").join(format!("api-ready.{}", child.id()));
         let deadline = Instant::now() + PATIENCE;
@@ -73,7 +75,7 @@ impl Server {
     /// What it logged.
     pub fn log(&self) -> String {
         let mut text = String::new();
-        if let Ok(mut file) = std::fs::File::open(self.folder.path().join("log")) {
+        if let Ok(mut file) = std::fs::File::open(self.files.path().join("log")) {
             let _ = file.read_to_string(&mut text);
         }
         text
@@ -124,7 +126,7 @@ impl Server {
     pub fn kubectl_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
         command.args(args).env("KUBECONFIG", self.data_dir().join("admin.kubeconfig"));
-        command.env("HOME", self.folder.path()).stdin(Stdio::null());
+        command.env("HOME", self.files.path()).stdin(Stdio::null());
         command
     }
 
@@ -140,7 +142,7 @@ impl Server {
 
     /// Runs kubectl with a document on its standard input.
     pub fn kubectl_with(&self, args: &[&str], document: &str) -> Output {
-        let file = self.folder.path().join("document");
+        let file = self.files.path().join("document");
         std::fs::write(&file, document).unwrap();
         let mut command = self.kubectl_command(args);
         command.stdin(std::fs::File::open(file).unwrap()).output().unwrap()
@@ -152,19 +154,22 @@ impl Server {
     /// # Panics
     /// If there is no kubeconfig.
     pub fn curl(&self) -> Command {
-        let text = self.kubectl(&["config", "view", "--raw", "-o", "json"]);
-        let config: Value = serde_json::from_str(&text).unwrap();
-        let file = |name: &str, encoded: &Value| {
-            let path = self.folder.path().join(name);
-            std::fs::write(&path, BASE64_STANDARD.decode(encoded.as_str().unwrap()).unwrap()).unwrap();
-            path
-        };
-        let (cluster, user) = (&config["clusters"][0]["cluster"], &config["users"][0]["user"]);
+        let file = |name: &str| self.files.path().join(name);
+        if !file("client.key").exists() {
+            let text = self.kubectl(&["config", "view", "--raw", "-o", "json"]);
+            let config: Value = serde_json::from_str(&text).unwrap();
+            let write = |name: &str, encoded: &Value| {
+                std::fs::write(file(name), BASE64_STANDARD.decode(encoded.as_str().unwrap()).unwrap()).unwrap();
+            };
+            let (cluster, user) = (&config["clusters"][0]["cluster"], &config["users"][0]["user"]);
+            write("ca.pem", &cluster["certificate-authority-data"]);
+            write("client.pem", &user["client-certificate-data"]);
+            write("client.key", &user["client-key-data"]);
+        }
         let mut command = Command::new("curl");
         command.args(["-sS", "--http1.1", "--max-time", "60"]).stdin(Stdio::null());
-        command.arg("--cacert").arg(file("ca.pem", &cluster["certificate-authority-data"]));
-        command.arg("--cert").arg(file("client.pem", &user["client-certificate-data"]));
-        command.arg("--key").arg(file("client.key", &user["client-key-data"]));
+        command.arg("--cacert").arg(file("ca.pem")).arg("--cert").arg(file("client.pem"));
+        command.arg("--key").arg(file("client.key"));
         command
     }
 
@@ -175,7 +180,7 @@ impl Server {
 
     /// POSTs a body and returns the code and what was answered; code 0 if there was no answer.
     pub fn post(&self, path: &str, content_type: &str, body: &str) -> (u16, Value) {
-        let file = self.folder.path().join("body");
+        let file = self.files.path().join("body");
         std::fs::write(&file, body).unwrap();
         let mut command = self.curl();
         command.args(["-H", &format!("content-type: {content_type}"), "-H", "expect:", "-w", "\n%{http_code}"]);

@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 
 use navarch_tests::server::Server;
-use navarch_tests::{describe, eventually, must};
-use tempfile::TempDir;
+use navarch_tests::tracer::Tracer;
+use navarch_tests::{describe, eventually};
 
 const CREATES: usize = 50;
 const CALLS: &str = "trace=read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg,fsync,fdatasync";
@@ -113,49 +112,6 @@ fn check(trace: &str, log: &Path, port: u16, requests: usize) -> Result<(), Stri
     }
 }
 
-/// strace, attached to a process until it is told to let go.
-struct Tracer {
-    child: Child,
-    folder: TempDir,
-}
-
-impl Tracer {
-    fn attach(pid: u32) -> Option<Self> {
-        if Command::new("strace").arg("-V").output().is_err() {
-            assert!(std::env::var_os("CI").is_none(), "strace is not installed");
-            println!("skipped: strace is not installed");
-            return None;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let said = std::fs::File::create(folder.path().join("said")).unwrap();
-        let mut command = Command::new("strace");
-        command.args(["-f", "-tt", "-yy", "-s", "0", "-e", CALLS, "-o"]).arg(folder.path().join("trace"));
-        command.args(["-p", &pid.to_string()]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
-        let tracer = Self { child: command.spawn().unwrap(), folder };
-        let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|entry| entry.unwrap().path());
-        eventually("every thread is traced", || {
-            let untraced = |task: &PathBuf| {
-                let status = std::fs::read_to_string(task.join("status")).unwrap_or_default();
-                status.contains("TracerPid:\t0\n")
-            };
-            let left = threads().filter(untraced).count();
-            if left == 0 { Ok(()) } else { Err(format!("{left} threads are not: {}", tracer.said())) }
-        });
-        Some(tracer)
-    }
-
-    fn said(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("said")).unwrap_or_default()
-    }
-
-    /// Lets go and returns what was seen.
-    fn detach(mut self) -> String {
-        must(Command::new("kill").args(["-INT", &self.child.id().to_string()]));
-        self.child.wait().unwrap();
-        std::fs::read_to_string(self.folder.path().join("trace")).unwrap()
-    }
-}
-
 /// Creates ConfigMaps one after the other over one connection.
 fn create(server: &Server, count: usize) {
     let mut command = server.curl();
@@ -179,7 +135,7 @@ fn create(server: &Server, count: usize) {
 #[test]
 fn every_acknowledged_write_was_synced_first() {
     let server = Server::start();
-    let Some(tracer) = Tracer::attach(server.pid()) else { return };
+    let Some(tracer) = Tracer::attach(server.pid(), &["-yy", "-s", "0", "-e", CALLS]) else { return };
     create(&server, CREATES);
     let trace = tracer.detach();
     let log = server.data_dir().join("store/log");
@@ -240,4 +196,37 @@ fn the_check_knows_what_is_too_late() {
         assert!(checked(wrong).is_err(), "{wrong:?}");
     }
     assert!(checked(&[request, sync]).is_err(), "no answer at all");
+}
+
+#[test]
+fn a_write_that_cannot_be_synced_or_written_ends_the_process_unacknowledged() {
+    let mut server = Server::start();
+    let create = |server: &Server, name: &str| {
+        let body = format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{name}"}}}}"#);
+        server.post("/api/v1/namespaces/default/configmaps", "application/json", &body).0
+    };
+    let sync = "inject=fdatasync,fsync:error=ENOSPC";
+    for (number, fault) in [sync, "inject=write:error=ENOSPC", "inject=write:error=EIO"].into_iter().enumerate() {
+        let kept = format!("kept-{number}");
+        assert_eq!(create(&server, &kept), 201);
+        // The log is one file, which nothing else writes to.
+        let logs = std::fs::read_dir(server.data_dir().join("store/log")).unwrap().map(|entry| entry.unwrap().path());
+        let files: Vec<String> = logs
+            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+            .flat_map(|path| ["-P".to_owned(), path.display().to_string()])
+            .collect();
+        let mut arguments = vec!["-e", "trace=write,fsync,fdatasync", "-e", fault];
+        arguments.extend(files.iter().map(String::as_str));
+        let Some(tracer) = Tracer::attach(server.pid(), &arguments) else { return };
+        assert_eq!(create(&server, &format!("lost-{number}")), 0, "it was answered");
+        eventually("the process has ended", || if server.runs() { Err(server.log()) } else { Ok(()) });
+        let trace = tracer.detach();
+        assert!(trace.contains("(INJECTED)"), "{trace}");
+        assert!(server.log().contains("the store failed; ending the process"), "{}", server.log());
+        server.run();
+        assert!(server.kubectl(&["get", "configmaps", "-o", "name"]).contains(&kept));
+    }
+    for number in 0..3 {
+        assert_eq!(create(&server, &format!("kept-{number}")), 409, "it is still there");
+    }
 }

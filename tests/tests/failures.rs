@@ -84,6 +84,15 @@ impl Ledger {
         (code, answer)
     }
 
+    /// Deletes something that was created and notes what was answered.
+    fn delete(&mut self, server: &Server, name: &str) {
+        let output = server.kubectl_command(&["delete", "configmap", name]).output().unwrap();
+        self.created.remove(name);
+        if !output.status.success() {
+            self.unknown.insert(name.to_owned());
+        }
+    }
+
     /// Everything that was acknowledged is there, whole, and nothing that was refused.
     fn check(&self, server: &Server) {
         let list = server.kubectl(&["get", "configmaps", "-o", "json"]);
@@ -103,40 +112,71 @@ impl Ledger {
     }
 }
 
+/// Makes room, starts the server again if it ended, and checks that all is well.
+fn recover(server: &mut Server, disk: &Disk, ledger: &mut Ledger, round: &str) {
+    if !server.runs() {
+        assert!(server.log().contains("the store failed; ending the process"), "{}", server.log());
+    }
+    disk.make_room();
+    if !server.runs() {
+        server.run();
+    }
+    ledger.check(server);
+    eventually("there is room again", || {
+        let (code, answer) = ledger.create(server, &format!("after-{round}-{}", ledger.refused.len()));
+        if code == 201 { Ok(()) } else { Err(answer["message"].to_string()) }
+    });
+    server.kill();
+    server.run();
+    ledger.check(server);
+}
+
 #[test]
 fn on_a_full_disk_nothing_is_acknowledged_that_is_not_kept() {
     let Some(disk) = Disk::new(96) else { return };
     let mut server = Server::start_in(tempfile::tempdir_in(disk.folder.path()).unwrap());
     let mut ledger = Ledger::default();
-    for round in 0..3 {
+    for round in ["one", "two"] {
         for number in 0..5 {
             let (code, answer) = ledger.create(&server, &format!("before-{round}-{number}"));
             assert_eq!(code, 201, "{answer}");
         }
         disk.fill();
-        for number in 0..5 {
+        for number in 0..10 {
+            if number == 5 {
+                // The reserve that was given back for deletes is used up too.
+                disk.fill();
+            }
             let (code, answer) = ledger.create(&server, &format!("during-{round}-{number}"));
-            assert_ne!(code, 201, "{answer}");
-            println!("{code} {}", answer["message"]);
+            assert_eq!(code, 500, "{answer}");
+            assert_eq!(answer["kind"], "Status");
+            assert_eq!(answer["reason"], "InternalError");
+            assert_eq!(answer["message"], "the store's space is used up; only reads and deletes are served");
         }
-        if server.runs() {
-            // Reads go on.
-            ledger.check(&server);
-        } else {
-            assert!(server.log().contains("the store failed; ending the process"), "{}", server.log());
-        }
-        disk.make_room();
-        if !server.runs() {
-            server.run();
-        }
+        // Reads go on, and deletes as long as the log has room for them.
         ledger.check(&server);
-        eventually("there is room again", || {
-            let (code, answer) = ledger.create(&server, &format!("after-{round}-{}", ledger.refused.len()));
-            if code == 201 { Ok(()) } else { Err(answer.to_string()) }
+        for number in 0..5 {
+            ledger.delete(&server, &format!("before-{round}-{number}"));
+        }
+        recover(&mut server, &disk, &mut ledger, round);
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_under_writes_loses_none_of_them() {
+    let Some(disk) = Disk::new(48) else { return };
+    let mut server = Server::start_in(tempfile::tempdir_in(disk.folder.path()).unwrap());
+    let mut ledger = Ledger::default();
+    for round in ["one", "two", "three"] {
+        std::thread::scope(|scope| {
+            let filling = scope.spawn(|| disk.fill());
+            let mut number = 0;
+            while !filling.is_finished() || number % 8 != 0 {
+                ledger.create(&server, &format!("{round}-{number}"));
+                number += 1;
+            }
         });
-        server.kill();
-        server.run();
-        ledger.check(&server);
+        recover(&mut server, &disk, &mut ledger, round);
     }
 }
 
