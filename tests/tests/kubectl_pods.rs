@@ -64,6 +64,7 @@ spec:
     image: shop/busybox:1
     imagePullPolicy: Never
     stdin: true
+    stdinOnce: true
     command: [sh, -c, 'while read line; do echo got $line; done; sleep 3600']
 ---
 apiVersion: v1
