@@ -9,7 +9,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::launch::{Launch, Running, launch};
-use crate::policy::RestartWindow;
+use crate::policy::{RestartWindow, Strategy};
 use crate::spec::{Body, ChildSpec, Exit, SupervisorSpec};
 use crate::tree::{Cell, NodeState};
 
@@ -93,6 +93,8 @@ struct Child {
     /// When it is to be started; `None` if it runs or ended for good.
     start_at: Option<Instant>,
     started_before: bool,
+    /// While the supervisor ran.
+    added: bool,
     removal: Option<Vec<oneshot::Sender<Result<Exit, ChildError>>>>,
 }
 
@@ -197,6 +199,7 @@ impl Supervisor {
             failures: 0,
             start_at: Some(Instant::now()),
             started_before: false,
+            added: false,
             removal: None,
         });
         self.children.len() - 1
@@ -288,8 +291,10 @@ impl Supervisor {
         }
         if !child.spec.restart.applies(exit.is_failure()) {
             child.cell.set(if exit.is_failure() { NodeState::Failed } else { NodeState::Stopped });
-            // Only what may come back with a sibling stays on the list.
-            if child.spec.restart == crate::policy::Restart::Temporary {
+            // Only what may come back with a sibling stays on the list. What was added, ended well and has no such sibling
+            // does not: there may be any number of those.
+            let done = child.added && !exit.is_failure() && self.spec.strategy == Strategy::OneForOne;
+            if done || child.spec.restart == crate::policy::Restart::Temporary {
                 self.forget(index);
             }
             return None;
@@ -357,6 +362,7 @@ impl Supervisor {
                     return;
                 }
                 let index = self.adopt(spec);
+                self.children[index].added = true;
                 // Not waited for: a child that starts slowly must not keep its siblings from being looked after.
                 drop(self.launch(index));
                 self.children[index].cell.started();

@@ -265,8 +265,10 @@ async fn dynamic_children_come_and_go() {
     assert_eq!(pods.remove("q").await, Ok(Exit::Stopped));
     let names: Vec<String> = tree.snapshot().children.into_iter().map(|c| c.name).collect();
     assert_eq!(names, ["p", "r"]);
-    pods.add(ChildSpec::task("once", |_| async { Ok::<_, String>(()) }).restart(Restart::Temporary)).await.unwrap();
-    until("forgotten", || tree.snapshot().children.len() == 2).await;
+    for restart in [Restart::Temporary, Restart::Transient] {
+        pods.add(ChildSpec::task("once", |_| async { Ok::<_, String>(()) }).restart(restart)).await.unwrap();
+        until("forgotten", || tree.snapshot().children.len() == 2).await;
+    }
     tree.stop(Duration::from_secs(5)).await;
     assert_eq!(pods.remove("p").await, Err(ChildError::NotRunning));
 }
