@@ -206,7 +206,12 @@ impl Drop for Cluster {
             let lines: Vec<&str> = log.lines().collect();
             println!("the end of the log:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
         }
-        let _ = self.navarch(&["reset", "--yes"]).output();
+        let reset = self.navarch(&["reset", "--yes"]).output();
+        if let Some(failed) = reset.as_ref().ok().filter(|output| !output.status.success()) {
+            let said = describe(failed);
+            assert!(std::thread::panicking(), "reset left something behind: {said}");
+            println!("reset failed: {said}");
+        }
         let _ = Command::new("ip").args(["netns", "del", &self.name]).output();
     }
 }

@@ -32,6 +32,8 @@ pub struct ServerConfig {
     pub address: String,
     /// All metrics.
     pub metrics: Metrics,
+    /// What this server counts, registered in `metrics` once: a server that is started again counts on.
+    pub requests: RequestMetrics,
     /// What must hold before the server is ready.
     pub ready: Vec<Check>,
     /// What must hold for the server to be alive.
@@ -86,7 +88,6 @@ impl ApiServer {
         let listener = bind(config.listen).map_err(bound)?;
         let local = listener.local_addr().map_err(bound)?;
         let discovery = Discovery::new(pipeline.registry().table()).map_err(StartError::Documents)?;
-        let metrics = RequestMetrics::register(&config.metrics);
         let endpoints = Endpoints {
             discovery,
             authenticator: Arc::clone(&pipeline.authenticator),
@@ -97,7 +98,12 @@ impl ApiServer {
             address: config.address,
         };
         let stop = CancellationToken::new();
-        let state = web::Data::new(State { pipeline: Arc::clone(&pipeline), endpoints, stop: stop.clone(), metrics });
+        let state = web::Data::new(State {
+            pipeline: Arc::clone(&pipeline),
+            endpoints,
+            stop: stop.clone(),
+            metrics: config.requests,
+        });
         Ok(Self { listener, local, tls: config.tls, workers: config.workers.max(1), state, pipeline, stop })
     }
 

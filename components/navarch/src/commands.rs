@@ -1,5 +1,15 @@
 //! The commands, one file each.
 
+/// Writes a line to standard output. A reader that has gone, such as `head`, is no reason to fail.
+macro_rules! say {
+    ($($part:tt)*) => { $crate::commands::write_out(format_args!("{}\n", format_args!($($part)*))) };
+}
+
+/// As `say`, without an end of line.
+macro_rules! say_part {
+    ($($part:tt)*) => { $crate::commands::write_out(format_args!($($part)*)) };
+}
+
 mod agent;
 mod down;
 mod kubeconfig;
@@ -13,6 +23,11 @@ use crate::cli::{Cli, Command};
 
 /// What a command fails with: shown to the user as one line.
 pub type CommandError = Box<dyn std::error::Error>;
+
+fn write_out(text: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    let _ = std::io::stdout().lock().write_fmt(text);
+}
 
 /// Runs the command of a parsed command line.
 ///

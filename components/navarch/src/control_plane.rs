@@ -17,6 +17,7 @@ use navarch_config::Settings;
 use navarch_registry::allocate::ServiceNetwork;
 use navarch_registry::{Registry, Table};
 use navarch_scheduler::framework::Framework;
+use navarch_server::metrics::RequestMetrics;
 use navarch_server::probes::{Check, ExtraEndpoint};
 use navarch_server::streaming::Kubelets;
 use navarch_server::{ApiServer, InProcess, Pipeline, ServerConfig};
@@ -338,6 +339,7 @@ fn server_maker(
     serving: &Arc<AtomicBool>,
 ) -> MakeServer {
     let (tree, metrics, serving) = (tree.clone(), metrics.clone(), Arc::clone(serving));
+    let requests = RequestMetrics::register(&metrics);
     Arc::new(move || {
         let serving = Arc::clone(&serving);
         let ready: Vec<Check> = vec![(
@@ -350,6 +352,7 @@ fn server_maker(
             workers: API_THREADS,
             address: format!("https://{}", SocketAddr::new(address, listen.port())),
             metrics: metrics.clone(),
+            requests: requests.clone(),
             ready,
             live: Vec::new(),
             extra: extra_endpoints(&tree),

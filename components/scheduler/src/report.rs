@@ -62,25 +62,29 @@ async fn write_condition(client: &Client, pod: &PodInfo, reason: &str, message: 
     Ok(())
 }
 
-async fn write(client: Client, report: Report) {
+async fn write(shared: &Shared, client: &Client, report: Report) {
     let Report { pod, reason, message } = report;
-    if let Err(error) = write_condition(&client, &pod, reason, &message).await
+    if let Err(error) = write_condition(client, &pod, reason, &message).await
         && !error.is(Reason::NotFound)
     {
         tracing::warn!(namespace = pod.namespace(), pod = pod.name(), %error, "cannot write why a pod has no node");
     }
+    shared.reports_in_hand.lock().remove(pod.uid());
 }
 
 async fn write_conditions(shared: &Shared, client: &Client) {
     let mut reports = shared.reports_out.lock().await;
-    let mut running = FuturesUnordered::new();
+    // Taken out: a report that made the task fail is tried again once, not forever.
+    let left = std::mem::take(&mut *shared.reports_in_hand.lock());
+    let mut running: FuturesUnordered<_> = left.into_values().map(|report| write(shared, client, report)).collect();
     loop {
         tokio::select! {
             biased;
             Some(()) = running.next() => {}
             Some(report) = reports.recv(), if running.len() < WRITES_MAX => {
+                shared.reports_in_hand.lock().insert(report.pod.uid().to_owned(), report.clone());
                 fault::point("scheduler/reporter");
-                running.push(write(client.clone(), report));
+                running.push(write(shared, client, report));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What the scheduler's tasks share: the state, and the bounded channels between them. Outlives each of the tasks; the
 //! feed makes the state anew when it starts.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,7 +30,7 @@ pub(crate) struct Bind {
 }
 
 /// Why a pod has no node, for its condition.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Report {
     pub pod: Arc<PodInfo>,
     pub reason: &'static str,
@@ -70,6 +71,8 @@ pub(crate) struct Shared {
     pub binds_out: tokio::sync::Mutex<mpsc::Receiver<Bind>>,
     pub reports: mpsc::Sender<Report>,
     pub reports_out: tokio::sync::Mutex<mpsc::Receiver<Report>>,
+    /// What the reporter is writing, by the pod's uid: one that fails leaves these to the next.
+    pub reports_in_hand: Mutex<HashMap<String, Report>>,
     pub recorder: EventRecorder,
     pub figures: Arc<Figures>,
 }
@@ -86,6 +89,7 @@ impl Shared {
             binds_out: tokio::sync::Mutex::new(binds_out),
             reports,
             reports_out: tokio::sync::Mutex::new(reports_out),
+            reports_in_hand: Mutex::default(),
             recorder: EventRecorder::new(SCHEDULER_NAME, None),
             figures,
         }

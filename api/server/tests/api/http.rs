@@ -10,6 +10,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, body::Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use navarch_auth::pki::ServingNames;
+use navarch_server::metrics::RequestMetrics;
 use navarch_server::{ApiServer, ServerConfig};
 use navarch_telemetry::Metrics;
 use serde_json::{Value, json};
@@ -46,12 +47,14 @@ pub fn serve() -> Served {
             let names = ServingNames { dns: vec![], addresses: vec!["127.0.0.1".parse().unwrap()] };
             let mut tls = world.pki.server_config(&world.pki.apiserver_serving(&names).unwrap()).unwrap();
             tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            let metrics = Metrics::default();
             let config = ServerConfig {
                 listen: ([127, 0, 0, 1], 0).into(),
                 tls: Arc::new(ArcSwap::from_pointee(tls)),
                 workers: 2,
                 address: "https://127.0.0.1:6443".to_owned(),
-                metrics: Metrics::default(),
+                metrics: metrics.clone(),
+                requests: RequestMetrics::register(&metrics),
                 ready: vec![("store".to_owned(), Arc::new(|| Ok(())))],
                 live: vec![],
                 extra: vec![],
@@ -258,6 +261,7 @@ async fn a_port_in_use_is_named() {
         tls: Arc::new(ArcSwap::from_pointee(tls)),
         workers: 1,
         address: String::new(),
+        requests: RequestMetrics::register(&Metrics::default()),
         metrics: Metrics::default(),
         ready: vec![],
         live: vec![],

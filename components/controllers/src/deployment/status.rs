@@ -181,7 +181,10 @@ pub(super) fn judge_progress(
         if is_complete(deployment, status) {
             let message = format!("{subject} has successfully progressed.");
             set(status, condition(PROGRESSING, "True", NEW_RS_AVAILABLE, message, now));
-        } else if has_progressed(old, status) {
+        } else if has_progressed(old, status)
+            // A rollout whose beginning was not written, because somebody else wrote first: its deadline counts from now.
+            || current.as_ref().is_some_and(|c| c.reason.as_deref() == Some(NEW_RS_AVAILABLE))
+        {
             let mut progress = condition(PROGRESSING, "True", RS_UPDATED, format!("{subject} is progressing."), now);
             if let Some(current) = current.filter(|c| c.status == "True") {
                 progress.last_transition_time = current.last_transition_time;
@@ -300,6 +303,25 @@ mod tests {
         assert!(is_complete(&d, &done));
         let later = judge(&d, &done, &set_of(3, 2), 900);
         assert_eq!(reason(&later), Some(NEW_RS_AVAILABLE), "a finished rollout does not stall");
+    }
+
+    #[test]
+    fn a_rollout_whose_beginning_was_never_written_stalls_too() {
+        let d = deployment(Some(10), false);
+        let (old_set, new_set) = (set_of(3, 3), set_of(1, 0));
+        let done = judge(&d, &DeploymentStatus::default(), &old_set, 0);
+        assert_eq!(reason(&done), Some(NEW_RS_AVAILABLE));
+        let limits = Limits { desired: 3, surge: 1, unavailable: 0 };
+        let judged = |old: &DeploymentStatus, second: i64| {
+            let all = [&new_set, &old_set];
+            let mut status = observed(&d, old, &limits, Some(&new_set), &all, at(second));
+            judge_progress(&d, old, &mut status, Some(&new_set), &all, at(second));
+            status
+        };
+        let begun = judged(&done, 20);
+        assert_eq!(reason(&begun), Some(RS_UPDATED));
+        assert_eq!(reason(&judged(&begun, 30)), Some(RS_UPDATED));
+        assert_eq!(reason(&judged(&begun, 31)), Some(TIMED_OUT));
     }
 
     #[test]

@@ -16,9 +16,9 @@ pub fn run(settings: &Settings) -> Result<(), CommandError> {
         return Err("down needs root: it removes containers and network rules".into());
     }
     if daemon::stop(&settings.data_dir, STOP_TIMEOUT)? {
-        println!("stopped navarch");
+        say!("stopped navarch");
     }
     node::clean_up(settings)?;
-    println!("removed its pods, containers and network; data stays in {}", settings.data_dir.display());
+    say!("removed its pods, containers and network; data stays in {}", settings.data_dir.display());
     Ok(())
 }

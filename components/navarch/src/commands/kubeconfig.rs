@@ -19,9 +19,9 @@ pub fn run(settings: &Settings, args: &KubeconfigArgs) -> Result<(), CommandErro
         format!("{}: {error}; the first `navarch up` or `navarch server` writes it", path.display())
     })?;
     match &args.node {
-        Some(node) => print!("{}", of_agent(settings, node, args)?),
-        None if args.path => println!("{}", path.display()),
-        None => print!("{text}"),
+        Some(node) => say_part!("{}", of_agent(settings, node, args)?),
+        None if args.path => say!("{}", path.display()),
+        None => say_part!("{text}"),
     }
     Ok(())
 }

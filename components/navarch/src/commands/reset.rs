@@ -13,7 +13,7 @@ pub fn run(settings: &Settings, args: &ResetArgs) -> Result<(), CommandError> {
     // What is deleted must be a data folder of ours, whatever the setting says.
     let ours = folder.join("cluster-id").exists() || folder.join("navarch.pid").exists();
     if !ours {
-        println!("{} holds no navarch data: nothing to do", folder.display());
+        say!("{} holds no navarch data: nothing to do", folder.display());
         return Ok(());
     }
     if !args.yes && !confirmed(folder)? {
@@ -21,7 +21,7 @@ pub fn run(settings: &Settings, args: &ResetArgs) -> Result<(), CommandError> {
     }
     down::run(settings)?;
     std::fs::remove_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    println!("deleted {}", folder.display());
+    say!("deleted {}", folder.display());
     Ok(())
 }
 
@@ -29,7 +29,7 @@ fn confirmed(folder: &std::path::Path) -> Result<bool, CommandError> {
     if !std::io::stdin().is_terminal() {
         return Err("reset deletes all data of the cluster: confirm with --yes".into());
     }
-    print!("Delete all data of the cluster in {}? [y/N] ", folder.display());
+    say_part!("Delete all data of the cluster in {}? [y/N] ", folder.display());
     std::io::stdout().flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;

@@ -24,14 +24,23 @@ pub fn run(settings: &Settings, args: &TreeArgs) -> Result<(), CommandError> {
         tokio::time::timeout(TIMEOUT, fetch(settings, "/navarch/tree")).await.map_err(|_| "no answer within 5 s")?
     })?;
     if args.json {
-        println!("{text}");
+        say!("{text}");
         return Ok(());
     }
     match serde_json::from_str::<Option<TreeSnapshot>>(&text)? {
-        Some(snapshot) => print!("{}", render(&snapshot)),
-        None => println!("the tree is starting"),
+        Some(snapshot) => say_part!("{}", render(&snapshot)),
+        None => say!("the tree is starting"),
     }
     Ok(())
+}
+
+/// Whether the running process answers. It has made its keys: none are made here.
+pub(super) fn answers(settings: &Settings) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.is_ok_and(|runtime| {
+        let asked = async { tokio::time::timeout(TIMEOUT, fetch(settings, "/navarch/tree")).await };
+        matches!(runtime.block_on(asked), Ok(Ok(_)))
+    })
 }
 
 async fn fetch(settings: &Settings, path: &str) -> Result<String, CommandError> {

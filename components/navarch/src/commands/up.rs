@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use navarch_config::Settings;
 
-use super::CommandError;
+use super::{CommandError, tree};
 use crate::cli::{Options, UpArgs};
 use crate::process::{Roles, admin_kubeconfig, run_process};
 use crate::{daemon, machine};
@@ -27,19 +27,32 @@ pub fn run(options: &Options, args: &UpArgs) -> Result<(), CommandError> {
     if args.foreground {
         return run_process(&settings, Roles::BOTH);
     }
-    if let Some(pid) = daemon::running(&settings.data_dir)? {
-        println!("navarch is already running (pid {pid}) on {}", settings.data_dir.display());
-        print_next_steps(&settings);
-        return Ok(());
-    }
     let started = Instant::now();
+    while let Some(pid) = daemon::running(&settings.data_dir)? {
+        if crate::process::stage_file(&settings.data_dir, Stage::Ready.file(), pid.unsigned_abs()).exists()
+            && tree::answers(&settings)
+        {
+            say!("navarch is already running (pid {pid}) on {}", settings.data_dir.display());
+            print_next_steps(&settings);
+            return Ok(());
+        }
+        // It starts still, or it was killed and is not quite gone.
+        if started.elapsed() > Duration::from_secs(args.timeout) {
+            return Err(format!(
+                "navarch runs (pid {pid}) and does not answer; see {}",
+                log_path(&settings.data_dir).display()
+            )
+            .into());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let log = log_path(&settings.data_dir);
     let mut child = spawn(options, &log)?;
     let deadline = started + Duration::from_secs(args.timeout);
-    println!("starting navarch (pid {}), log {}", child.id(), log.display());
+    say!("starting navarch (pid {}), log {}", child.id(), log.display());
     for stage in [Stage::Ready, Stage::Node] {
         wait_for(stage, &settings, &mut child, &log, deadline)?;
-        println!("{:>8} ms  {}", started.elapsed().as_millis(), stage.text());
+        say!("{:>8} ms  {}", started.elapsed().as_millis(), stage.text());
     }
     print_next_steps(&settings);
     Ok(())
@@ -122,10 +135,10 @@ fn tail(log: &Path) -> String {
 fn print_next_steps(settings: &Settings) {
     let kubeconfig = admin_kubeconfig(&settings.data_dir);
     let node = settings.agent.node_name.clone().unwrap_or_else(machine::host_name);
-    println!("\nTry next:");
-    println!("  export KUBECONFIG={}", kubeconfig.display());
-    println!("  kubectl get nodes                          # {node}");
-    println!("  kubectl get pods --all-namespaces");
-    println!("  navarch tree                               # the supervised actors of this process");
-    println!("  navarch down                               # stop; data stays in {}", settings.data_dir.display());
+    say!("\nTry next:");
+    say!("  export KUBECONFIG={}", kubeconfig.display());
+    say!("  kubectl get nodes                          # {node}");
+    say!("  kubectl get pods --all-namespaces");
+    say!("  navarch tree                               # the supervised actors of this process");
+    say!("  navarch down                               # stop; data stays in {}", settings.data_dir.display());
 }

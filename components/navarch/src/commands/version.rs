@@ -7,6 +7,6 @@ pub const TEXT: &str = concat!(env!("CARGO_PKG_VERSION"), " (Kubernetes API v1.3
 
 /// Prints the version.
 pub fn run() -> Result<(), CommandError> {
-    println!("navarch {TEXT}");
+    say!("navarch {TEXT}");
     Ok(())
 }
