@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 /// Settings of one node agent. Paths are the node's own; nothing outside them is written, but cgroups.
 #[derive(Clone, Debug)]
 pub struct KubeletConfig {
@@ -29,7 +31,8 @@ pub struct KubeletConfig {
     pub cluster_domain: String,
     /// The node's own resolver file.
     pub resolv_conf: PathBuf,
-    /// The pods' part of the cgroup tree, below each controller's mount; `/kubepods` as a rule.
+    /// The pods' part of the cgroup tree, below each controller's mount. No other agent of this machine may have the same:
+    /// what no pod of this agent owns there is killed and removed.
     pub cgroup_root: String,
     /// How many pods the node takes.
     pub max_pods: u32,
@@ -64,6 +67,15 @@ pub struct ServerConfig {
     pub allowed_names: Vec<String>,
 }
 
+/// `/kubepods-` and a digest of the folder: agents with folders of their own do not meet.
+fn cgroup_root(base: &Path) -> String {
+    // Links are not followed: the name is the same before and after the folder is made.
+    let base = std::path::absolute(base).unwrap_or_else(|_| base.to_path_buf());
+    let digest = Sha256::digest(base.as_os_str().as_encoded_bytes());
+    let short: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("/kubepods-{short}")
+}
+
 impl KubeletConfig {
     /// Everything below one folder, with usual values.
     pub fn new(node_name: &str, base: &Path) -> Self {
@@ -79,7 +91,7 @@ impl KubeletConfig {
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
-            cgroup_root: "/kubepods".to_owned(),
+            cgroup_root: cgroup_root(base),
             max_pods: 110,
             pod_pids_max: None,
             node_labels: Vec::new(),

@@ -146,7 +146,8 @@ pub trait LogStore: Send + Sync {
     fn bootstrap(&self, bootstrap: &Bootstrap) -> Result<(), LogError>;
     /// Writes a batch, atomically; on the disk when it returns.
     fn append(&self, batch: &LogBatch) -> Result<(), LogError>;
-    /// Forgets entries up to `index`, which the durable state covers. Need not be on the disk when it returns.
+    /// Forgets entries up to `index`, which the durable state covers; what is forgotten already is no error. Need not be
+    /// on the disk when it returns.
     fn compact(&self, index: Index) -> Result<(), LogError>;
     /// Forgets all entries, as if the last forgotten one were `index` of `term`. The hard state stays.
     fn reset(&self, index: Index, term: Term) -> Result<(), LogError>;

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 
@@ -130,20 +131,29 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Removes a pod's folders from every hierarchy, those of containers that ended with them.
+    /// Removes a pod's folders from every hierarchy, those of containers that ended with them. The pod's containers must
+    /// have ended, so what still runs in there got away from the runtime, and is killed.
     ///
     /// # Errors
-    /// If a process is still in one.
+    /// If a process is still in one; it may be on its way out.
     pub fn remove_pod(&self, qos: Qos, uid: &str) -> io::Result<()> {
         self.remove(&self.pod_path(qos, uid))
     }
 
-    /// Removes everything of this tree.
+    /// Removes everything of this tree, killing what got away from the runtime. Blocks until the last process is gone.
     ///
     /// # Errors
-    /// If a process is still in it.
+    /// If a process is still in it after five seconds.
     pub fn remove_all(&self) -> io::Result<()> {
-        self.remove(&self.root)
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            match self.remove(&self.root) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                done => return done,
+            }
+        }
     }
 
     /// The uids of all pods that have a folder, with their classes.
@@ -201,18 +211,17 @@ impl Cgroups {
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
+        let path = path.trim_start_matches('/');
+        let mut folders = Vec::new();
         if self.unified {
-            return remove_tree(&self.folder("", path));
-        }
-        let mut result = Ok(());
-        for hierarchy in fs::read_dir(&self.mount)?.flatten() {
+            folders.push(self.mount.join(path));
+        } else {
             // Hierarchies also appear under names that are links to the same one.
-            if hierarchy.file_type().is_ok_and(|kind| kind.is_dir()) {
-                let removed = remove_tree(&hierarchy.path().join(path.trim_start_matches('/')));
-                result = result.and(removed);
-            }
+            let hierarchies = fs::read_dir(&self.mount)?.flatten();
+            let real = hierarchies.filter(|hierarchy| hierarchy.file_type().is_ok_and(|kind| kind.is_dir()));
+            folders.extend(real.map(|hierarchy| hierarchy.path().join(path)));
         }
-        result
+        folders.iter().map(|folder| remove_tree(folder)).fold(Ok(()), io::Result::and)
     }
 }
 
@@ -229,7 +238,23 @@ fn remove_tree(folder: &Path) -> io::Result<()> {
         }
     }
     match fs::remove_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            let left = kill_all(folder);
+            let message = format!("processes {left:?} are still in the cgroup {}", folder.display());
+            Err(io::Error::new(error.kind(), message))
+        }
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Kills every process of one cgroup; answers their ids. Those that are on their way out already are not listed.
+fn kill_all(folder: &Path) -> Vec<i32> {
+    let listed = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    let left: Vec<i32> = listed.lines().filter_map(|line| line.trim().parse().ok()).collect();
+    for pid in left.iter().filter_map(|pid| rustix::process::Pid::from_raw(*pid)) {
+        // It may have ended meanwhile.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+    left
 }

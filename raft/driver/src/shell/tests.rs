@@ -52,8 +52,11 @@ impl LogStore for Log {
         Ok(())
     }
     fn compact(&self, index: u64) -> Result<(), LogError> {
-        let term = self.term(index)?.unwrap();
         let mut state = self.state.lock();
+        if index <= state.prefix_index {
+            return Ok(());
+        }
+        let term = self.term(index)?.unwrap();
         (state.prefix_index, state.prefix_term) = (index, term);
         self.entries.lock().retain(|entry| entry.index > index);
         Ok(())
