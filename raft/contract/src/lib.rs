@@ -8,6 +8,7 @@ pub mod event;
 pub mod log;
 pub mod read;
 pub mod room;
+pub mod snapshot;
 pub mod state;
 
 pub use command::{Batch, Command, CommandBody, Compact, Compare, Expire, Expiry, Op, OpKind, Outcome, Txn};
@@ -17,6 +18,7 @@ pub use log::{
 };
 pub use read::{KeyRange, KeyValue, RangePage, ReadError, StateReader};
 pub use room::{Room, RoomLevel};
+pub use snapshot::{SnapshotError, SnapshotMeta, SnapshotSink, SnapshotSource};
 pub use state::{Applied, AppliedState, ApplyError, CommittedEntry, Payload, StateMachine};
 
 /// Position of an entry in the Raft log. The first entry has index 1.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{AppliedBatch, ConfState, Index, Outcome, Revision, Term};
+use crate::{AppliedBatch, ConfState, Index, Outcome, Revision, SnapshotError, SnapshotSink, SnapshotSource, Term};
 
 /// What a committed entry does to the state.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,4 +95,14 @@ pub trait StateMachine: Send + Sync {
     fn durable(&self) -> Index;
     /// Removes up to about `max` records that lie below the compaction floor. Whether more are left.
     fn compact_slice(&self, max: usize) -> Result<bool, ApplyError>;
+    /// The state as it is now, to be sent or saved. What is applied meanwhile is not in it.
+    fn snapshot(&self) -> Result<Box<dyn SnapshotSource>, SnapshotError>;
+    /// Begins to receive a state. What was staged before is dropped.
+    fn stage(&self) -> Result<Box<dyn SnapshotSink>, SnapshotError>;
+    /// Puts the staged state in the place of the present one; on the disk when it returns. Nothing may be applied
+    /// meanwhile. Readers see the one or the other.
+    ///
+    /// # Errors
+    /// If the state staged is not that of `index`, or cannot be switched to.
+    fn install(&self, index: Index) -> Result<AppliedState, SnapshotError>;
 }
