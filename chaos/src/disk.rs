@@ -5,7 +5,7 @@ use std::sync::Arc;
 use navarch_raft_contract::LogStore;
 use navarch_storage::{
     Machine,
-    kv::{Kv, KvError, WriteSet},
+    kv::{Home, Kv, KvError, WriteSet},
     memory::{MemoryKv, MemoryView},
 };
 use parking_lot::Mutex;
@@ -124,6 +124,34 @@ impl Kv for SimKv {
     }
 }
 
+/// Where a member's states are: which one counts changes in one step of the disk.
+struct SimHome(Arc<Disk>);
+
+impl SimHome {
+    fn keeper(&self, memory: MemoryKv) -> SimKv {
+        SimKv { memory, disk: self.0.clone(), last: Mutex::default() }
+    }
+}
+
+impl Home for SimHome {
+    type Kv = SimKv;
+
+    fn copy(&self, of: &SimKv) -> Result<SimKv, KvError> {
+        Ok(self.keeper(of.memory.clone()))
+    }
+
+    fn fresh(&self) -> Result<SimKv, KvError> {
+        Ok(self.keeper(MemoryKv::default()))
+    }
+
+    fn adopt(&self, staged: SimKv) -> Result<SimKv, KvError> {
+        self.0.step().map_err(|PowerCut| KvError("power cut".into()))?;
+        Ok(staged)
+    }
+
+    fn retire(&self, _: SimKv) {}
+}
+
 /// A member's data on a simulated disk.
 pub struct SimBackend {
     disk: Arc<Disk>,
@@ -154,8 +182,9 @@ impl Backend for SimBackend {
             }
             None => MemoryKv::default(),
         };
-        let kv = SimKv { memory, disk: self.disk.clone(), last: Mutex::default() };
-        let state = Arc::new(Machine::open(kv).map_err(|error| error.to_string())?);
+        let home = SimHome(self.disk.clone());
+        let state = Machine::open(home.keeper(memory), Arc::new(home)).map_err(|error| error.to_string())?;
+        let state = Arc::new(state);
         self.state = Some(state.clone());
         Ok(Opened { log, state })
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! LOCK     held by the process that uses the folder
 //! log/     the Raft log
-//! state/   the replicated state
+//! state/   the replicated state, until another one was installed: then STATE names its folder
 //! reserve  bytes kept free, see `space`
 //! ```
 
@@ -12,12 +12,13 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use navarch_raft_contract::{ApplyError, LogError};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::{Machine, RocksConfig, RocksKv, RocksLog, StateDb};
+use crate::{Machine, RocksConfig, RocksLog, StateDb, rocks::RocksHome};
 
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,18 +76,18 @@ impl DataFolder {
     /// Opens both databases.
     pub fn open(&self, config: &RocksConfig) -> Result<(RocksLog, StateDb), FolderError> {
         let path = || self.path.clone();
-        for name in ["log", "state"] {
-            let made = DirBuilder::new().recursive(true).mode(0o700).create(self.path.join(name));
-            made.map_err(|source| FolderError::Io { path: path(), source })?;
+        let io = |source| FolderError::Io { path: path(), source };
+        let cache = config.cache();
+        let home = RocksHome::open(&self.path, config, &cache).map_err(io)?;
+        for folder in [self.path.join("log"), home.current().map_err(io)?] {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io)?;
         }
         // The names must be on the disk before anything in them is promised to be.
-        let synced = File::open(&self.path).and_then(|folder| folder.sync_all());
-        synced.map_err(|source| FolderError::Io { path: path(), source })?;
-        let cache = config.cache();
+        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(io)?;
         let log = RocksLog::open(&self.path.join("log"), config, &cache);
         let log = log.map_err(|source| FolderError::Log { path: path(), source })?;
-        let state = RocksKv::open(&self.path.join("state"), config, &cache);
-        let state = state.map_err(|error| ApplyError::Database(error.0)).and_then(Machine::open);
+        let state = home.state().map_err(|error| ApplyError::Database(error.0));
+        let state = state.and_then(|kv| Machine::open(kv, Arc::new(home)));
         let state = state.map_err(|source| FolderError::State { path: path(), source })?;
         Ok((log, state))
     }

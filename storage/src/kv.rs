@@ -42,6 +42,20 @@ pub trait Kv: Send + Sync {
     fn flush(&self) -> Result<(), KvError>;
 }
 
+/// Where a member keeps its state: makes copies of it and empty ones, and knows which of them counts.
+pub trait Home: Send + Sync {
+    /// What keeps the records.
+    type Kv: Kv + 'static;
+    /// The records as they are now, in a keeper that nobody writes to. Freed when it is dropped.
+    fn copy(&self, of: &Self::Kv) -> Result<Self::Kv, KvError>;
+    /// An empty keeper beside the present one. Freed when it is dropped without having been adopted.
+    fn fresh(&self) -> Result<Self::Kv, KvError>;
+    /// From now on, also after a crash, the state is what this flushed keeper holds.
+    fn adopt(&self, staged: Self::Kv) -> Result<Self::Kv, KvError>;
+    /// Frees a keeper in whose place another one was adopted.
+    fn retire(&self, old: Self::Kv);
+}
+
 /// Records as of one moment.
 pub trait KvView {
     /// A cursor.

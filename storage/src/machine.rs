@@ -7,18 +7,27 @@
 mod apply;
 mod compact;
 mod read;
+mod snapshot;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use navarch_raft_contract::{
-    Applied, AppliedState, ApplyError, CommittedEntry, ConfState, Index, ReadError, Revision, StateMachine,
+    Applied, AppliedState, ApplyError, CommittedEntry, ConfState, Index, ReadError, Revision, SnapshotError,
+    SnapshotSink, SnapshotSource, StateMachine,
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use prost::Message;
 
+use self::snapshot::Staged;
 use crate::{
     keys,
-    kv::{Kv, KvError, KvView},
+    kv::{Home, Kv, KvError, KvView},
     record::Meta,
 };
 
@@ -27,7 +36,10 @@ pub const FIRST_REVISION: Revision = 1;
 
 /// The replicated state over records kept by `K`.
 pub struct Machine<K> {
-    kv: K,
+    /// Written to under a shared lock, too: the exclusive one is for putting another state in its place.
+    kv: RwLock<K>,
+    home: Arc<dyn Home<Kv = K>>,
+    staged: Staged<K>,
     /// As after the last write. Held while applying, so that there is one writer of data; compaction writes beside it.
     meta: Mutex<Meta>,
     /// Copies of three of its fields for readers, who must never wait for an apply.
@@ -60,8 +72,8 @@ fn decode_meta(record: Option<Vec<u8>>) -> Result<Meta, String> {
 }
 
 impl<K: Kv> Machine<K> {
-    /// Opens the state that `kv` holds.
-    pub fn open(kv: K) -> Result<Self, ApplyError> {
+    /// Opens the state that `kv` holds, which is the one that counts in `home`.
+    pub fn open(kv: K, home: Arc<dyn Home<Kv = K>>) -> Result<Self, ApplyError> {
         let meta = decode_meta(kv.get(keys::META).map_err(failed)?).map_err(ApplyError::Corrupt)?;
         Ok(Self {
             index: AtomicU64::new(meta.index),
@@ -69,14 +81,16 @@ impl<K: Kv> Machine<K> {
             floor: AtomicU64::new(meta.floor),
             durable: AtomicU64::new(meta.index),
             meta: Mutex::new(meta),
-            kv,
+            kv: RwLock::new(kv),
+            home,
+            staged: Staged::default(),
             sweeping: Mutex::new(()),
         })
     }
 
-    /// The records below.
-    pub fn kv(&self) -> &K {
-        &self.kv
+    /// The records below. Whoever holds them holds up the installation of a snapshot, and must not ask for them again.
+    pub fn kv(&self) -> impl Deref<Target = K> + '_ {
+        self.kv.read()
     }
 
     /// The order-free hash over all that lives, as kept up to date change by change.
@@ -96,7 +110,7 @@ fn meta_of<V: KvView>(view: &V) -> Result<Meta, ReadError> {
     decode_meta(view.get(keys::META).map_err(unreadable)?).map_err(ReadError::Database)
 }
 
-impl<K: Kv> StateMachine for Machine<K> {
+impl<K: Kv + 'static> StateMachine for Machine<K> {
     fn applied(&self) -> AppliedState {
         let meta = self.meta.lock();
         AppliedState { index: meta.index, term: meta.term, revision: meta.revision, members: meta.members.clone() }
@@ -104,10 +118,11 @@ impl<K: Kv> StateMachine for Machine<K> {
 
     fn apply(&self, entries: &[CommittedEntry]) -> Result<Applied, ApplyError> {
         let mut current = self.meta.lock();
-        let mut run = apply::Run::new(&self.kv, current.clone());
+        let kv = self.kv.read();
+        let mut run = apply::Run::new(&*kv, current.clone());
         let outcomes = entries.iter().map(|entry| run.entry(entry)).collect::<Result<Vec<_>, _>>()?;
         let (meta, set, batch) = run.finish();
-        self.kv.write(set).map_err(failed)?;
+        kv.write(set).map_err(failed)?;
         self.publish(&meta);
         *current = meta;
         Ok(Applied { outcomes, batch })
@@ -116,7 +131,7 @@ impl<K: Kv> StateMachine for Machine<K> {
     fn flush(&self) -> Result<Index, ApplyError> {
         // Read before the flush: what is written while it runs may or may not be in it.
         let index = self.index.load(Ordering::Acquire);
-        self.kv.flush().map_err(failed)?;
+        self.kv.read().flush().map_err(failed)?;
         Ok(self.durable.fetch_max(index, Ordering::AcqRel).max(index))
     }
 
@@ -126,9 +141,36 @@ impl<K: Kv> StateMachine for Machine<K> {
 
     fn compact_slice(&self, max: usize) -> Result<bool, ApplyError> {
         let _one = self.sweeping.lock();
-        compact::slice(&self.kv, max)
+        compact::slice(&*self.kv.read(), max)
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn SnapshotSource>, SnapshotError> {
+        let copy = self.home.copy(&*self.kv.read()).map_err(snapshot::failed)?;
+        Ok(Box::new(snapshot::Source::new(copy)?))
+    }
+
+    fn stage(&self) -> Result<Box<dyn SnapshotSink>, SnapshotError> {
+        *self.staged.lock() = None;
+        Ok(Box::new(snapshot::Sink::new(self.home.fresh().map_err(snapshot::failed)?, self.staged.clone())))
+    }
+
+    fn install(&self, index: Index) -> Result<AppliedState, SnapshotError> {
+        let mut current = self.meta.lock();
+        let (meta, staged) = snapshot::take_staged(&self.staged, index, current.index)?;
+        // No compaction may write to a state that is on its way out.
+        let _none = self.sweeping.lock();
+        let adopted = self.home.adopt(staged).map_err(snapshot::failed)?;
+        let old = std::mem::replace(&mut *self.kv.write(), adopted);
+        self.publish(&meta);
+        self.durable.store(meta.index, Ordering::Release);
+        *current = meta;
+        drop(current);
+        self.home.retire(old);
+        Ok(self.applied())
     }
 }
+
+pub use snapshot::verify;
 
 /// Encoded as the last record of every batch.
 fn encode_meta(meta: &Meta) -> Vec<u8> {

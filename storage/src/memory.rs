@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
 
-use crate::kv::{Cursor, Kv, KvError, KvView, WriteSet};
+use crate::kv::{Cursor, Home, Kv, KvError, KvView, WriteSet};
 
 type Map = Arc<BTreeMap<Vec<u8>, Vec<u8>>>;
 
@@ -66,6 +66,35 @@ impl Kv for MemoryKv {
         inner.durable = inner.now.clone();
         Ok(())
     }
+}
+
+impl Clone for MemoryKv {
+    fn clone(&self) -> Self {
+        let inner = self.inner.lock();
+        Self { inner: Mutex::new(Inner { now: inner.now.clone(), durable: inner.durable.clone() }) }
+    }
+}
+
+/// The home of states in memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MemoryHome;
+
+impl Home for MemoryHome {
+    type Kv = MemoryKv;
+
+    fn copy(&self, of: &MemoryKv) -> Result<MemoryKv, KvError> {
+        Ok(of.clone())
+    }
+
+    fn fresh(&self) -> Result<MemoryKv, KvError> {
+        Ok(MemoryKv::default())
+    }
+
+    fn adopt(&self, staged: MemoryKv) -> Result<MemoryKv, KvError> {
+        Ok(staged)
+    }
+
+    fn retire(&self, _: MemoryKv) {}
 }
 
 /// Records as of one moment.

@@ -1,8 +1,10 @@
 //! Both databases on RocksDB, and the bounds of what they may use.
 
+mod home;
 mod kv;
 mod log;
 
+pub use home::RocksHome;
 pub use kv::RocksKv;
 pub use log::RocksLog;
 

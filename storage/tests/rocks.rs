@@ -182,3 +182,54 @@ fn a_corrupt_middle_of_the_log_is_refused() {
     assert!(matches!(error, FolderError::Log { .. }), "{error}");
     assert!(error.to_string().contains("Corruption"), "{error}");
 }
+
+#[test]
+fn a_received_state_takes_the_place_of_the_old_one_for_good() {
+    use std::io::{Read, Write};
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (_other, _, sender) = open(from.path());
+    sender.apply(&[put(1, "kept", "value")]).unwrap();
+    sender.apply(&[put(2, "other", "more")]).unwrap();
+    let names = |path: &std::path::Path| {
+        let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = entries.filter(|name| name.starts_with("state") || name.starts_with("copy")).collect();
+        names.sort();
+        names
+    };
+    let mut bytes = Vec::new();
+    {
+        let mut source = sender.snapshot().unwrap();
+        sender.apply(&[put(3, "too-late", "value")]).unwrap();
+        assert_eq!(names(from.path()).len(), 2, "a copy is there while it is read");
+        source.read_to_end(&mut bytes).unwrap();
+    }
+    assert_eq!(names(from.path()), ["state"]);
+    let receive = |state: &StateDb| {
+        let mut sink = state.stage().unwrap();
+        sink.write_all(&bytes).unwrap();
+        sink.finish().unwrap()
+    };
+    let check = |state: &StateDb| {
+        assert_eq!(state.applied().index, 2);
+        assert!(state.get(b"kept", None).unwrap().is_some() && state.get(b"mine", None).unwrap().is_none());
+    };
+    {
+        let (_folder, _, state) = open(to.path());
+        state.apply(&[put(1, "mine", "value")]).unwrap();
+        drop(state.stage().unwrap());
+        assert_eq!(names(to.path()), ["state"], "what was not finished leaves nothing");
+        assert_eq!(receive(&state).index, 2);
+        assert!(state.get(b"mine", None).unwrap().is_some());
+    }
+    {
+        let (_folder, _, state) = open(to.path());
+        assert_eq!((state.applied().index, names(to.path())), (1, vec!["state".to_owned()]), "staged is not installed");
+        receive(&state);
+        state.install(2).unwrap();
+        check(&state);
+        assert_eq!(names(to.path()).len(), 1, "the old one is gone");
+    }
+    let (_folder, _, state) = open(to.path());
+    check(&state);
+    assert_ne!(names(to.path()), ["state"]);
+}

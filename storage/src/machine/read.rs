@@ -154,7 +154,8 @@ impl<K: Kv> StateReader for Machine<K> {
     }
 
     fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<KeyValue>, ReadError> {
-        let view = self.kv.view();
+        let kv = self.kv.read();
+        let view = kv.view();
         match at {
             None => get_now(&view, key),
             Some(at) => {
@@ -165,7 +166,8 @@ impl<K: Kv> StateReader for Machine<K> {
     }
 
     fn range(&self, range: &KeyRange, at: Option<Revision>, limit: usize) -> Result<(RangePage, Revision), ReadError> {
-        let view = self.kv.view();
+        let kv = self.kv.read();
+        let view = kv.view();
         let meta = meta_of(&view)?;
         match at {
             Some(at) if at != meta.revision => {
@@ -177,7 +179,8 @@ impl<K: Kv> StateReader for Machine<K> {
     }
 
     fn count(&self, range: &KeyRange) -> Result<u64, ReadError> {
-        let view = self.kv.view();
+        let kv = self.kv.read();
+        let view = kv.view();
         let mut cursor = view.cursor(keys::latest(&range.start), keys::latest(&range.end)).map_err(unreadable)?;
         let mut count = 0;
         while cursor.entry().is_some() {
@@ -188,14 +191,16 @@ impl<K: Kv> StateReader for Machine<K> {
     }
 
     fn events(&self, range: &KeyRange, after: Revision, max_bytes: usize) -> Result<(Vec<Event>, Revision), ReadError> {
-        let view = self.kv.view();
+        let kv = self.kv.read();
+        let view = kv.view();
         let meta = meta_of(&view)?;
         check(after, &meta)?;
         events_after(&view, range, after, &meta, max_bytes)
     }
 
     fn expired(&self, now_ms: u64, limit: usize) -> Result<Vec<Expiry>, ReadError> {
-        let view = self.kv.view();
+        let kv = self.kv.read();
+        let view = kv.view();
         let mut cursor = view.cursor(keys::expiry_start(), keys::expiry_after(now_ms)).map_err(unreadable)?;
         let mut found = Vec::new();
         while let Some((encoded, record)) = cursor.entry() {

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 //! What commands do, over memory. Crashes and long random histories are in `chaos/`.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use navarch_raft_contract::{
     ApplyError, Batch, Command, CommandBody, CommittedEntry, Compact, Compare, ConfState, Event, EventKind, Expire,
@@ -10,12 +12,12 @@ use navarch_raft_contract::{
 };
 
 use super::Machine;
-use crate::memory::MemoryKv;
+use crate::memory::{MemoryHome, MemoryKv};
 
 type State = Machine<MemoryKv>;
 
 fn state() -> State {
-    Machine::open(MemoryKv::default()).unwrap()
+    Machine::open(MemoryKv::default(), Arc::new(MemoryHome)).unwrap()
 }
 
 fn put(key: &str, value: &str) -> Op {
@@ -247,7 +249,7 @@ fn after_a_crash_the_state_is_that_of_the_last_flush_and_replay_brings_it_back()
     first.apply(&log[..4]).unwrap();
     assert_eq!((first.flush().unwrap(), first.durable()), (4, 4));
     first.apply(&log[4..]).unwrap();
-    let second = Machine::open(first.kv().crashed()).unwrap();
+    let second = Machine::open(first.kv().crashed(), Arc::new(MemoryHome)).unwrap();
     let applied = second.applied();
     assert_eq!((applied.index, applied.term, applied.revision, applied.members), (4, 2, 3, Some(members)));
     for entry in &log[4..] {

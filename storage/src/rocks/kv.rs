@@ -1,32 +1,54 @@
 //! The state database: one column family, so that a flush is atomic, and no write-ahead log, because the Raft log is one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rocksdb::{Cache, DB, DBRawIterator, FlushOptions, ReadOptions, Snapshot, WriteBatch, WriteOptions};
+use rocksdb::{Cache, DB, DBRawIterator, FlushOptions, Options, ReadOptions, Snapshot, WriteBatch, WriteOptions};
 
-use super::RocksConfig;
+use super::{RocksConfig, home::Temporary};
 use crate::kv::{Cursor, Kv, KvError, KvView, WriteSet};
 
 /// The state database.
 pub struct RocksKv {
-    db: DB,
+    pub(super) db: DB,
     unlogged: WriteOptions,
+    pub(super) path: PathBuf,
+    /// After the database, which must be closed before its folder is removed.
+    pub(super) temporary: Temporary,
 }
 
-fn failed(error: rocksdb::Error) -> KvError {
+pub(super) fn failed(error: rocksdb::Error) -> KvError {
     KvError(error.into_string())
+}
+
+fn options(config: &RocksConfig, cache: &Cache) -> Options {
+    let (mut options, mut table) = config.common(cache, config.state_buffer_bytes);
+    table.set_bloom_filter(10.0, false);
+    options.set_block_based_table_factory(&table);
+    options
 }
 
 impl RocksKv {
     /// Opens or creates it in the folder `path`.
     pub fn open(path: &Path, config: &RocksConfig, cache: &Cache) -> Result<Self, KvError> {
-        let (mut options, mut table) = config.common(cache, config.state_buffer_bytes);
-        table.set_bloom_filter(10.0, false);
-        options.set_block_based_table_factory(&table);
-        let db = DB::open(&options, path).map_err(failed)?;
+        let db = DB::open(&options(config, cache), path).map_err(failed)?;
+        Ok(Self::over(db, path, Temporary::default()))
+    }
+
+    /// Opens a copy, which nobody writes to.
+    pub(super) fn open_copy(
+        path: &Path,
+        config: &RocksConfig,
+        cache: &Cache,
+        temporary: Temporary,
+    ) -> Result<Self, KvError> {
+        let db = DB::open_for_read_only(&options(config, cache), path, false).map_err(failed)?;
+        Ok(Self::over(db, path, temporary))
+    }
+
+    fn over(db: DB, path: &Path, temporary: Temporary) -> Self {
         let mut unlogged = WriteOptions::default();
         unlogged.disable_wal(true);
-        Ok(Self { db, unlogged })
+        Self { db, unlogged, path: path.to_owned(), temporary }
     }
 
     /// A figure that RocksDB keeps, by RocksDB's name of it.
