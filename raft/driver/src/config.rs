@@ -15,6 +15,8 @@ pub struct Config {
     pub voters: Vec<u64>,
     /// Length of a tick.
     pub tick: Duration,
+    /// Length of a tick while this member is the only voter: nothing depends on it then.
+    pub tick_alone: Duration,
     /// Ticks without a leader until an election; the real number is drawn between this and twice this.
     pub election_ticks: usize,
     /// Ticks between heartbeats.
@@ -54,7 +56,8 @@ impl Config {
             member,
             cluster_id: cluster_id.into(),
             voters: vec![member],
-            tick: Duration::from_millis(50),
+            tick: Duration::from_millis(20),
+            tick_alone: Duration::from_millis(500),
             election_ticks: 10,
             heartbeat_ticks: 2,
             seed: 0,

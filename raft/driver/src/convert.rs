@@ -4,7 +4,7 @@
 #![allow(clippy::field_reassign_with_default)]
 
 use bytes::Bytes;
-use navarch_raft_contract::{ConfState, EntryKind, HardState, LogEntry};
+use navarch_raft_contract::{ConfState, EntryKind, HardState, LogEntry, SnapshotMeta};
 use raft::eraftpb;
 
 /// An entry as the log keeps it.
@@ -72,4 +72,21 @@ pub fn members_to_raft(members: &ConfState) -> eraftpb::ConfState {
     out.learners_next = members.learners_next.clone();
     out.auto_leave = members.auto_leave;
     out
+}
+
+/// What a snapshot is, as Raft wants it. The store's revision is not its affair.
+pub fn meta_to_snapshot(meta: &SnapshotMeta) -> eraftpb::Snapshot {
+    let mut out = eraftpb::Snapshot::default();
+    let metadata = out.mut_metadata();
+    metadata.index = meta.index;
+    metadata.term = meta.term;
+    metadata.set_conf_state(members_to_raft(&meta.members));
+    out
+}
+
+/// What a snapshot of Raft is.
+pub fn snapshot_to_meta(snapshot: &eraftpb::Snapshot) -> SnapshotMeta {
+    let metadata = snapshot.get_metadata();
+    let members = members_to_state(metadata.get_conf_state());
+    SnapshotMeta { index: metadata.index, term: metadata.term, revision: 0, members }
 }

@@ -5,14 +5,16 @@
 //! [`Input::Applied`]. Messages in [`Effects::messages`] may leave at once: those that promise something were held back
 //! by the core until the promise was on the disk.
 
+mod members;
 mod ready;
 mod window;
 
 use std::{collections::VecDeque, sync::Arc};
 
-use navarch_raft_contract::{CommittedEntry, Index, LogBatch, LogStore, Term};
-use raft::{RawNode, StateRole, eraftpb::Message};
+use navarch_raft_contract::{CommittedEntry, Index, LogBatch, LogStore, SnapshotMeta, Term};
+use raft::{RawNode, SnapshotStatus, StateRole, eraftpb::Message};
 
+pub use self::members::{MemberChange, Peer};
 use self::window::Window;
 use crate::{logger, recover::Recovered};
 
@@ -60,6 +62,37 @@ pub enum Input {
         /// Comes back in [`Effects::reads`].
         id: u64,
     },
+    /// Change the members, if this member leads.
+    ChangeMembers {
+        /// Comes back in [`Effects::proposed`].
+        id: u64,
+        /// All at once; more than one go through a joint configuration.
+        changes: Vec<MemberChange>,
+    },
+    /// Hand leadership over to this voter, if this member leads.
+    Transfer {
+        /// The voter.
+        to: u64,
+    },
+    /// A member seems to have gone: its connection broke. If it leads, the next election need not wait for the timeout.
+    Lost {
+        /// The member.
+        member: u64,
+    },
+    /// Messages to a peer were lost.
+    Unreachable {
+        /// The peer.
+        peer: u64,
+    },
+    /// This state can be sent to a peer that needs one; see [`Effects::snapshot_wanted`].
+    Offer(SnapshotMeta),
+    /// A snapshot has arrived at a peer, or has not.
+    SnapshotSent {
+        /// The peer.
+        to: u64,
+        /// Whether it has it.
+        arrived: bool,
+    },
     /// Nobody waits for this read any more.
     ForgetRead {
         /// The read.
@@ -89,6 +122,9 @@ pub struct Persist {
     pub number: u64,
     /// What to write.
     pub batch: LogBatch,
+    /// First the staged state of this entry is installed, and the log begins anew after it. Everything committed that
+    /// came before is to be applied before, or thrown away. When it is done, [`Input::Applied`] tells so as well.
+    pub snapshot: Option<SnapshotMeta>,
 }
 
 /// Why a proposal was not taken. It has no effect, now or later.
@@ -99,8 +135,10 @@ pub enum Rejected {
         /// Who does, if known.
         leader: Option<u64>,
     },
-    /// Too much is uncommitted, or leadership is being handed over.
+    /// Too much is uncommitted, or leadership is being handed over, or another change of members is under way.
     Busy,
+    /// The change of members cannot be.
+    Members(&'static str),
 }
 
 /// Who leads, as this member knows.
@@ -133,6 +171,9 @@ pub struct Effects {
     pub leadership: Option<Leadership>,
     /// The log store may forget entries up to this one.
     pub forget: Option<Index>,
+    /// A peer is so far behind that it needs a snapshot, and there is none to be had: take one, and [`Input::Offer`] it.
+    /// It is asked for again with every step until it is there.
+    pub snapshot_wanted: bool,
     /// There is more to be had by another step without input.
     pub more: bool,
 }
@@ -217,6 +258,7 @@ impl Core {
         }
         self.ask_reads();
         self.collect(&mut effects)?;
+        effects.snapshot_wanted = self.node.mut_store().wants_snapshot();
         self.pin_election_timeout();
         let persisted = self.persisted.min(self.applied);
         self.node.mut_store().trim(self.config.window_bytes, persisted);
@@ -255,6 +297,15 @@ impl Core {
                 }
             }
             Input::Propose { id, data } => effects.proposed.push((id, self.propose(data)?)),
+            Input::ChangeMembers { id, changes } => effects.proposed.push((id, self.change_members(&changes)?)),
+            Input::Transfer { to } => self.node.transfer_leader(to),
+            Input::Lost { member } => self.lost(member),
+            Input::Unreachable { peer } => self.node.report_unreachable(peer),
+            Input::Offer(meta) => self.node.mut_store().offer(meta),
+            Input::SnapshotSent { to, arrived } => {
+                let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+                self.node.report_snapshot(to, status);
+            }
             Input::Read { id } => self.reads.push_back(PendingRead { id, asked: None }),
             Input::ForgetRead { id } => self.reads.retain(|read| read.id != id),
             Input::Persisted { number } => self.persisted(number, effects),
@@ -263,12 +314,24 @@ impl Core {
                 self.node.advance_apply_to(self.applied);
             }
             Input::Compact { index } => {
-                let index = index.min(self.applied).min(self.persisted);
+                let index = index.min(self.applied).min(self.persisted).min(self.needed_by_peers());
                 self.node.mut_store().forget(index)?;
                 effects.forget = effects.forget.max(Some(index));
             }
         }
         Ok(())
+    }
+
+    /// A connection that breaks tells of a leader's end long before its silence does. Without a leader this member grants
+    /// pre-votes at once, and soon asks for them itself; if the leader lives after all, its next message ends that.
+    fn lost(&mut self, member: u64) {
+        let raft = &mut self.node.raft;
+        if raft.state == StateRole::Follower && raft.leader_id == member && raft.promotable() {
+            raft.leader_id = raft::INVALID_ID;
+            // Not all at once, or they would split their votes.
+            let wait = 1 + (self.config.member.wrapping_add(raft.term) % 4) as usize;
+            raft.election_elapsed = raft.randomized_election_timeout().saturating_sub(wait);
+        }
     }
 
     fn propose(&mut self, data: Vec<u8>) -> Result<Result<(Index, Term), Rejected>, CoreError> {

@@ -16,9 +16,9 @@ mod shell;
 pub mod transport;
 
 pub use config::Config;
-pub use core::{Core, CoreConfig, Effects, Input};
+pub use core::{Core, CoreConfig, Effects, Input, MemberChange, Peer};
 pub use recover::RecoverError;
 pub use shell::{
-    Fatal, FatalError, Figures, Parts, ProposeError, RaftHandle, ReadIndexError, Role, StartError, Status, start,
+    Fatal, FatalError, Figures, Parts, ProposeError, RaftHandle, ReadIndexError, Role, StartError, Status, View, start,
 };
 pub use transport::{NoPeers, Transport};

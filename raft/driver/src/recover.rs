@@ -83,7 +83,8 @@ pub fn recover(config: &Config, log: &dyn LogStore, applied: &AppliedState) -> R
     if applied.term > hard_state.term {
         return Err(RecoverError::Term { state: applied.term, log: hard_state.term });
     }
-    if found.last_index < applied.index {
+    // A snapshot was installed, and the process ended before the log began anew: its end is missing, or another one.
+    if log.term(applied.index)? != Some(applied.term) && (applied.index, applied.term) != (0, 0) {
         log.reset(applied.index, applied.term)?;
         found = log.state()?;
     }

@@ -18,7 +18,8 @@ use std::{
 
 use bytes::Bytes;
 use navarch_raft_contract::{
-    ApplyError, ApplySink, Batch, Command, Index, LogCounters, LogError, LogStore, Outcome, StateMachine, Term,
+    ApplyError, ApplySink, Batch, Command, ConfState, Index, LogCounters, LogError, LogStore, Outcome, SnapshotError,
+    SnapshotSink, SnapshotSource, StateMachine, Term,
 };
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
@@ -26,7 +27,7 @@ use tokio::sync::{oneshot, watch};
 use self::{applier::Applier, chores::Chores, driver::Driver, inbox::Inbox, queue::Queue, writer::Writer};
 use crate::{
     config::Config,
-    core::{Core, CoreError},
+    core::{Core, CoreError, Input, MemberChange, Peer},
     recover::{RecoverError, recover},
     transport::Transport,
 };
@@ -103,6 +104,9 @@ pub enum ProposeError {
     /// This member is stopping. Nothing happened.
     #[error("this member is stopping")]
     Stopped,
+    /// The change of members cannot be. Nothing happened.
+    #[error("the members cannot be changed so: {0}")]
+    Members(&'static str),
 }
 
 /// Why there is no read index.
@@ -125,6 +129,9 @@ pub enum FatalError {
     /// The state failed, or an entry cannot be applied.
     #[error("applier: {0}")]
     Apply(#[from] ApplyError),
+    /// A snapshot that was received could not be installed.
+    #[error("applier: {0}")]
+    Snapshot(#[from] SnapshotError),
     /// The core failed.
     #[error("driver: {0}")]
     Core(#[from] CoreError),
@@ -169,6 +176,15 @@ pub struct Parts {
     pub fatal: Fatal,
 }
 
+/// The cluster as this member sees it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct View {
+    /// The members as of the last committed change.
+    pub members: ConfState,
+    /// How far the others are; nothing unless this member leads.
+    pub peers: Vec<Peer>,
+}
+
 /// What the threads and the handle share.
 struct Shared {
     config: Config,
@@ -181,6 +197,9 @@ struct Shared {
     commands: AtomicU64,
     apply_runs: AtomicU64,
     refused_busy: AtomicU64,
+    view: Mutex<View>,
+    /// The state that was offered to the core last, until it is sent.
+    outgoing: Mutex<Option<Box<dyn SnapshotSource>>>,
     failed: AtomicBool,
     fatal: Fatal,
 }
@@ -235,6 +254,8 @@ pub fn start(config: Config, parts: Parts) -> Result<RaftHandle, StartError> {
         commands: AtomicU64::new(0),
         apply_runs: AtomicU64::new(0),
         refused_busy: AtomicU64::new(0),
+        view: Mutex::default(),
+        outgoing: Mutex::default(),
         failed: AtomicBool::new(false),
         fatal: parts.fatal,
         config,
@@ -243,7 +264,7 @@ pub fn start(config: Config, parts: Parts) -> Result<RaftHandle, StartError> {
     let writer = Writer { shared: shared.clone(), queue: to_writer.clone() };
     let applier =
         Applier { shared: shared.clone(), queue: to_applier.clone(), sinks: parts.sinks, chores: chores.clone() };
-    let driver = Driver::new(shared.clone(), core, parts.transport, to_writer, to_applier);
+    let driver = Driver::new(shared.clone(), core, parts.transport, to_writer, to_applier, chores.clone());
     handle.spawn("raft-log", move |shared| {
         let queue = writer.queue.clone();
         shared.guard("log writer", || writer.run());
@@ -338,6 +359,56 @@ impl RaftHandle {
             pending: shared.inbox.pending() as u64,
             refused_busy: shared.refused_busy.load(Ordering::Relaxed),
         }
+    }
+
+    /// Proposes an encoded [`Batch`] of one command, as a peer forwards it.
+    pub async fn propose_bytes(&self, command: Bytes) -> Result<Outcome, ProposeError> {
+        self.propose_encoded(command)?.await.unwrap_or(Err(ProposeError::Unknown))
+    }
+
+    /// Changes the members and waits until the change is applied here; all changes at once, if there are several.
+    pub async fn change_members(&self, changes: Vec<MemberChange>) -> Result<(), ProposeError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.inbox.change_members(changes, reply)?;
+        answer.await.unwrap_or(Err(ProposeError::Unknown)).map(drop)
+    }
+
+    /// Asks another voter to take over. Whether it did is seen by [`RaftHandle::watch`].
+    pub fn transfer(&self, to: u64) {
+        self.shared.inbox.order(Input::Transfer { to });
+    }
+
+    /// A member seems to be gone.
+    pub fn lost(&self, member: u64) {
+        self.shared.inbox.order(Input::Lost { member });
+    }
+
+    /// Messages to a peer were lost.
+    pub fn unreachable(&self, peer: u64) {
+        self.shared.inbox.order(Input::Unreachable { peer });
+    }
+
+    /// The state that a message about to be sent announces, once.
+    pub fn outgoing_snapshot(&self, index: Index) -> Option<Box<dyn SnapshotSource>> {
+        self.shared.outgoing.lock().take_if(|source| source.meta().index == index)
+    }
+
+    /// A snapshot has arrived at a peer, or has not.
+    pub fn snapshot_sent(&self, to: u64, arrived: bool) {
+        self.shared.inbox.order(Input::SnapshotSent { to, arrived });
+    }
+
+    /// Begins to receive a snapshot.
+    ///
+    /// # Errors
+    /// If there is no place for it.
+    pub fn stage_snapshot(&self) -> Result<Box<dyn SnapshotSink>, SnapshotError> {
+        self.shared.state.stage()
+    }
+
+    /// The members, and how far they are.
+    pub fn view(&self) -> View {
+        self.shared.view.lock().clone()
     }
 
     /// Hands over a message from a peer. What does not fit into the queue is lost.

@@ -3,15 +3,15 @@
 //! raft-rs hands out numbered readies; each must be persisted in order before what it promises leaves the member. Entries
 //! are readable from the window at once and made durable later (`advance_append_async`, then `on_persist_ready`).
 
-use navarch_raft_contract::{CommittedEntry, LogBatch, Payload};
+use navarch_raft_contract::{CommittedEntry, ConfState, LogBatch, Payload};
 use prost11::Message as _;
 use raft::{
     StateRole,
-    eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType},
+    eraftpb::{ConfChange, ConfChangeSingle, ConfChangeV2, Entry, EntryType},
 };
 
 use super::{Core, CoreError, Effects, Leadership, Persist};
-use crate::convert::{entry_to_log, hard_state_to_log, members_to_state};
+use crate::convert::{entry_to_log, hard_state_to_log, members_to_state, snapshot_to_meta};
 
 impl Core {
     /// Collects effects until Raft has nothing more, or there is enough for one step.
@@ -36,9 +36,16 @@ impl Core {
         for state in ready.take_read_states() {
             self.answer_read(&state.request_ctx, state.index, effects);
         }
+        let snapshot = (ready.snapshot().get_metadata().index > 0).then(|| snapshot_to_meta(ready.snapshot()));
+        if let Some(meta) = &snapshot {
+            self.node.mut_store().restart_after(meta);
+            // What was to be applied, and who was to be answered from here, is in it.
+            effects.committed.clear();
+        }
         let entries = ready.take_entries();
         self.node.mut_store().append(&entries);
-        let last_index = entries.last().map(|entry| entry.index);
+        let restored = snapshot.as_ref().map(|meta| meta.index);
+        let last_index = entries.last().map(|entry| entry.index).or(restored);
         if let Some(hard_state) = ready.hs() {
             self.unsaved_hard_state = Some(hard_state_to_log(hard_state));
         }
@@ -47,7 +54,7 @@ impl Core {
             let batch = LogBatch { entries, hard_state: self.unsaved_hard_state.take() };
             let before = self.writing.back().map_or(self.persisted, |(_, last)| *last);
             self.writing.push_back((number, last_index.unwrap_or(before)));
-            effects.persist.push(Persist { number, batch });
+            effects.persist.push(Persist { number, batch, snapshot });
         }
         let promises = ready.take_persisted_messages();
         let committed = ready.take_committed_entries();
@@ -76,14 +83,27 @@ impl Core {
             EntryType::EntryNormal => Payload::Commands(bytes::Bytes::from(entry.data)),
             EntryType::EntryConfChange => {
                 let change = ConfChange::decode(entry.data.as_slice()).map_err(malformed)?;
-                Payload::Members(members_to_state(&self.node.apply_conf_change(&change)?))
+                let mut single = ConfChangeSingle { node_id: change.node_id, ..ConfChangeSingle::default() };
+                single.set_change_type(change.get_change_type());
+                Payload::Members(self.apply_change(&ConfChangeV2 { changes: vec![single], ..ConfChangeV2::default() }))
             }
             EntryType::EntryConfChangeV2 => {
                 let change = ConfChangeV2::decode(entry.data.as_slice()).map_err(malformed)?;
-                Payload::Members(members_to_state(&self.node.apply_conf_change(&change)?))
+                Payload::Members(self.apply_change(&change))
             }
         };
         Ok(CommittedEntry { index: entry.index, term: entry.term, payload })
+    }
+
+    /// A change that cannot be, on this member, cannot be on any: it has no effect.
+    fn apply_change(&mut self, change: &ConfChangeV2) -> ConfState {
+        match self.node.apply_conf_change(change) {
+            Ok(members) => members_to_state(&members),
+            Err(error) => {
+                tracing::warn!(%error, "a change of members has no effect");
+                members_to_state(&self.node.raft.prs().conf().to_conf_state())
+            }
+        }
     }
 
     fn answer_read(&mut self, context: &[u8], index: u64, effects: &mut Effects) {

@@ -1,15 +1,15 @@
 //! The log as raft-rs reads it: recent entries in memory, older ones from the log store.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{cell::Cell, collections::VecDeque, sync::Arc};
 
-use navarch_raft_contract::{ConfState, HardState, Index, LogStore, Term};
+use navarch_raft_contract::{ConfState, HardState, Index, LogStore, SnapshotMeta, Term};
 use raft::{
     GetEntriesContext, RaftState, Storage, StorageError,
     eraftpb::{Entry, Snapshot},
 };
 
 use crate::{
-    convert::{entry_to_raft, hard_state_to_raft, members_to_raft},
+    convert::{entry_to_raft, hard_state_to_raft, members_to_raft, meta_to_snapshot},
     recover::Recovered,
 };
 
@@ -24,6 +24,10 @@ pub struct Window {
     /// The newest entries, without a gap up to `last_index`.
     recent: VecDeque<Entry>,
     recent_bytes: usize,
+    /// A state that can be sent, once.
+    offered: Cell<Option<SnapshotMeta>>,
+    /// One was asked for, and there was none.
+    wanted: Cell<bool>,
 }
 
 fn size(entry: &Entry) -> usize {
@@ -45,6 +49,8 @@ impl Window {
             last_index: from.last_index,
             recent: VecDeque::new(),
             recent_bytes: 0,
+            offered: Cell::default(),
+            wanted: Cell::default(),
         }
     }
 
@@ -78,6 +84,26 @@ impl Window {
             let Some(dropped) = self.recent.pop_front() else { return };
             self.recent_bytes -= size(&dropped);
         }
+    }
+
+    /// The log begins anew after a snapshot.
+    pub(crate) fn restart_after(&mut self, snapshot: &SnapshotMeta) {
+        (self.prefix_index, self.prefix_term) = (snapshot.index, snapshot.term);
+        self.last_index = snapshot.index;
+        self.members = snapshot.members.clone();
+        self.recent.clear();
+        self.recent_bytes = 0;
+    }
+
+    /// This state can be sent.
+    pub(crate) fn offer(&mut self, snapshot: SnapshotMeta) {
+        self.offered.set(Some(snapshot));
+        self.wanted.set(false);
+    }
+
+    /// Whether a snapshot was asked for since the last offer, in vain.
+    pub(crate) fn wants_snapshot(&self) -> bool {
+        self.wanted.get()
     }
 
     /// From now on entries up to `index` do not exist any more.
@@ -159,8 +185,15 @@ impl Storage for Window {
         Ok(self.last_index)
     }
 
-    fn snapshot(&self, _: u64, _: u64) -> raft::Result<Snapshot> {
-        // Snapshots do not travel in Raft messages; there is none to be had here.
-        Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    /// Only what a snapshot is; its bytes do not travel in Raft's messages.
+    fn snapshot(&self, request_index: u64, _: u64) -> raft::Result<Snapshot> {
+        // Behind the log's beginning it would be of no use: its receiver would need another one at once.
+        match self.offered.take().filter(|offered| offered.index >= request_index.max(self.prefix_index)) {
+            Some(offered) => Ok(meta_to_snapshot(&offered)),
+            None => {
+                self.wanted.set(true);
+                Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+            }
+        }
     }
 }

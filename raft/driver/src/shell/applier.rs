@@ -1,9 +1,9 @@
 //! The applier: committed entries into the state, then to the sinks, then the answers; in this order, so that whoever was
 //! answered finds its write everywhere.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{Arc, atomic::Ordering, mpsc::SyncSender};
 
-use navarch_raft_contract::{ApplySink, CommittedEntry, Outcome, Payload};
+use navarch_raft_contract::{ApplySink, CommittedEntry, Index, Outcome, Payload};
 
 use super::{FatalError, ProposeError, Shared, chores::Chores, inbox::Proposal, queue::Queue};
 
@@ -16,9 +16,16 @@ pub(super) struct Committed {
     pub(super) waiters: Vec<Proposal>,
 }
 
+/// What the applier is given.
+pub(super) enum Apply {
+    Entries(Vec<Committed>),
+    /// Put the staged state of this entry in the place of the present one, and say so.
+    Install(Index, SyncSender<()>),
+}
+
 pub(super) struct Applier {
     pub(super) shared: Arc<Shared>,
-    pub(super) queue: Arc<Queue<Vec<Committed>>>,
+    pub(super) queue: Arc<Queue<Apply>>,
     pub(super) sinks: Vec<Arc<dyn ApplySink>>,
     pub(super) chores: Arc<Chores>,
 }
@@ -30,29 +37,59 @@ fn size(entry: &CommittedEntry) -> usize {
     }
 }
 
+/// Entries that are applied by one write.
+#[derive(Default)]
+struct Run {
+    entries: Vec<CommittedEntry>,
+    waiters: Vec<Vec<Proposal>>,
+    bytes: usize,
+}
+
 impl Applier {
     pub(super) fn run(&self) -> Result<(), FatalError> {
         while let Some(waiting) = self.queue.take() {
-            let (mut run, mut waiters, mut bytes) = (Vec::new(), Vec::new(), 0);
-            for committed in waiting.into_iter().flatten() {
-                bytes += size(&committed.entry);
-                run.push(committed.entry);
-                waiters.push(committed.waiters);
-                if bytes >= RUN_BYTES_MAX {
-                    self.apply(&std::mem::take(&mut run), std::mem::take(&mut waiters), bytes)?;
-                    bytes = 0;
+            let mut run = Run::default();
+            for item in waiting {
+                match item {
+                    Apply::Entries(entries) => {
+                        for committed in entries {
+                            run.bytes += size(&committed.entry);
+                            run.entries.push(committed.entry);
+                            run.waiters.push(committed.waiters);
+                            if run.bytes >= RUN_BYTES_MAX {
+                                self.apply(std::mem::take(&mut run))?;
+                            }
+                        }
+                    }
+                    Apply::Install(index, done) => {
+                        self.apply(std::mem::take(&mut run))?;
+                        self.install(index)?;
+                        // Nobody waits if the log writer failed meanwhile.
+                        let _ = done.send(());
+                    }
                 }
             }
-            if !run.is_empty() {
-                self.apply(&run, waiters, bytes)?;
-            }
+            self.apply(run)?;
         }
         Ok(())
     }
 
-    fn apply(&self, run: &[CommittedEntry], waiters: Vec<Vec<Proposal>>, bytes: usize) -> Result<(), FatalError> {
+    fn install(&self, index: Index) -> Result<(), FatalError> {
+        let applied = self.shared.state.install(index)?;
+        for sink in &self.sinks {
+            sink.replaced();
+        }
+        self.shared.applied.send_replace(applied.index);
+        tracing::info!(index, revision = applied.revision, "installed a snapshot");
+        Ok(())
+    }
+
+    fn apply(&self, run: Run) -> Result<(), FatalError> {
+        if run.entries.is_empty() {
+            return Ok(());
+        }
         let before = self.chores.floor();
-        let applied = self.shared.state.apply(run)?;
+        let applied = self.shared.state.apply(&run.entries)?;
         for sink in &self.sinks {
             sink.applied(&applied.batch);
         }
@@ -60,11 +97,18 @@ impl Applier {
         self.shared.commands.fetch_add(commands as u64, Ordering::Relaxed);
         self.shared.apply_runs.fetch_add(1, Ordering::Relaxed);
         self.shared.applied.send_replace(applied.batch.index);
-        for (outcomes, waiters) in applied.outcomes.into_iter().zip(waiters) {
-            answer(outcomes, waiters);
+        let (index, revision) = (applied.batch.index, applied.batch.revision);
+        for ((entry, outcomes), waiters) in run.entries.iter().zip(applied.outcomes).zip(run.waiters) {
+            match entry.payload {
+                // It takes no revision.
+                Payload::Members(_) => {
+                    answer(vec![Outcome::Done { index, first: revision + 1, last: revision }], waiters)
+                }
+                _ => answer(outcomes, waiters),
+            }
         }
         self.shared.inbox.applied(applied.batch.index);
-        self.chores.applied(bytes, applied.batch.compacted, applied.batch.compacted != before);
+        self.chores.applied(run.bytes, applied.batch.compacted, applied.batch.compacted != before);
         Ok(())
     }
 }

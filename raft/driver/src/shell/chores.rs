@@ -7,6 +7,7 @@ use navarch_raft_contract::Revision;
 use parking_lot::{Condvar, Mutex};
 
 use super::{FatalError, Shared};
+use crate::core::Input;
 
 #[derive(Default)]
 pub(super) struct Chores {
@@ -20,10 +21,13 @@ struct State {
     unflushed: usize,
     floor: Revision,
     sweep: bool,
+    /// A peer needs a snapshot, and none is being taken.
+    snapshot: bool,
     stop: bool,
 }
 
 enum Chore {
+    Snapshot,
     Flush,
     Sweep,
     Stop,
@@ -44,6 +48,16 @@ impl Chores {
         self.woken.notify_one();
     }
 
+    /// A peer needs a snapshot.
+    pub(super) fn want_snapshot(&self) {
+        let mut state = self.state.lock();
+        if !state.snapshot {
+            state.snapshot = true;
+            drop(state);
+            self.woken.notify_one();
+        }
+    }
+
     pub(super) fn stop(&self) {
         self.state.lock().stop = true;
         self.woken.notify_one();
@@ -53,6 +67,10 @@ impl Chores {
         let mut flushed_at = Instant::now();
         loop {
             match self.next(shared, flushed_at) {
+                Chore::Snapshot => {
+                    self.take_snapshot(shared);
+                    self.state.lock().snapshot = false;
+                }
                 Chore::Flush => {
                     flush(shared)?;
                     flushed_at = Instant::now();
@@ -71,6 +89,19 @@ impl Chores {
         }
     }
 
+    /// Makes a copy of the state and offers it. A failure is told and tried again when the peer asks again.
+    fn take_snapshot(&self, shared: &Shared) {
+        match shared.state.snapshot() {
+            Ok(source) => {
+                let meta = source.meta().clone();
+                tracing::info!(index = meta.index, revision = meta.revision, "a peer needs a snapshot: taken");
+                *shared.outgoing.lock() = Some(source);
+                shared.inbox.order(Input::Offer(meta));
+            }
+            Err(error) => tracing::warn!(%error, "a peer needs a snapshot, and none can be taken"),
+        }
+    }
+
     /// Waits for the next thing to do. One slice at a time is swept, so that a flush never waits long.
     fn next(&self, shared: &Shared, flushed_at: Instant) -> Chore {
         let due = flushed_at + shared.config.flush_interval;
@@ -79,6 +110,9 @@ impl Chores {
             let overdue = state.unflushed > 0 && Instant::now() >= due;
             if state.stop {
                 return Chore::Stop;
+            }
+            if state.snapshot {
+                return Chore::Snapshot;
             }
             if state.unflushed >= shared.config.flush_bytes || overdue {
                 state.unflushed = 0;

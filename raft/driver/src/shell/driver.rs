@@ -2,15 +2,16 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
+    sync::{Arc, atomic::Ordering, mpsc},
+    time::{Duration, Instant},
 };
 
 use navarch_raft_contract::{Index, Term};
 
 use super::{
     FatalError, ProposeError, ReadIndexError, Role, Shared, Status,
-    applier::Committed,
+    applier::{Apply, Committed},
+    chores::Chores,
     inbox::{Proposal, ReadReply, Taken},
     queue::Queue,
     writer::Write,
@@ -23,18 +24,22 @@ use crate::{
 /// Proposals in one entry: their outcomes are answered together, so one slow batch must not grow without end.
 const ENTRY_COMMANDS_MAX: usize = 512;
 
+/// How long a leader that stops waits for another one to take over.
+const HAND_OVER: Duration = Duration::from_secs(1);
+
 pub(super) struct Driver {
     shared: Arc<Shared>,
     core: Core,
     transport: Arc<dyn Transport>,
     to_writer: Arc<Queue<Write>>,
-    to_applier: Arc<Queue<Vec<Committed>>>,
+    to_applier: Arc<Queue<Apply>>,
     /// Proposals whose entry is in the log and not handed to the applier yet.
     waiting: BTreeMap<Index, (Term, Vec<Proposal>)>,
     reads: HashMap<u64, Vec<ReadReply>>,
     next_id: u64,
     next_tick: Instant,
     applied: Index,
+    chores: Arc<Chores>,
 }
 
 impl Driver {
@@ -43,7 +48,8 @@ impl Driver {
         core: Core,
         transport: Arc<dyn Transport>,
         to_writer: Arc<Queue<Write>>,
-        to_applier: Arc<Queue<Vec<Committed>>>,
+        to_applier: Arc<Queue<Apply>>,
+        chores: Arc<Chores>,
     ) -> Self {
         let (next_tick, applied) = (Instant::now() + shared.config.tick, *shared.applied.borrow());
         Self {
@@ -57,10 +63,11 @@ impl Driver {
             next_id: 0,
             next_tick,
             applied,
+            chores,
         }
     }
 
-    pub(super) fn queues(&self) -> (Arc<Queue<Write>>, Arc<Queue<Vec<Committed>>>) {
+    pub(super) fn queues(&self) -> (Arc<Queue<Write>>, Arc<Queue<Apply>>) {
         (self.to_writer.clone(), self.to_applier.clone())
     }
 
@@ -69,15 +76,31 @@ impl Driver {
             // Nobody else could lead: no need to wait for a timeout.
             self.step(vec![Input::Campaign], HashMap::new())?;
         }
-        let mut stopping = false;
+        self.show();
+        let (mut stopping, mut hand_over) = (false, None);
         loop {
             let taken = self.shared.inbox.take(self.next_tick, stopping);
             stopping |= taken.stop;
             self.turn(taken)?;
             // What was accepted is finished first, as long as this member can.
             let unable = !self.core.leadership().leading || self.shared.failed.load(Ordering::Acquire);
-            if stopping && (self.waiting.is_empty() || unable) {
+            if stopping && unable {
                 return Ok(());
+            }
+            if stopping && self.waiting.is_empty() {
+                // Whoever takes over now does not have to find out first that this one is gone.
+                let until = match (hand_over, self.core.successor()) {
+                    (Some(until), _) => until,
+                    (None, Some(to)) => {
+                        self.step(vec![Input::Transfer { to }], HashMap::new())?;
+                        Instant::now() + HAND_OVER
+                    }
+                    (None, None) => return Ok(()),
+                };
+                if Instant::now() >= until {
+                    return Ok(());
+                }
+                hand_over = Some(until);
             }
         }
     }
@@ -89,13 +112,16 @@ impl Driver {
         if now >= self.next_tick {
             inputs.push(Input::Tick);
             // Ticks missed by a stall are skipped: made up for, they would start an election for no reason.
-            self.next_tick = now + self.shared.config.tick;
+            let config = &self.shared.config;
+            self.next_tick = now + if self.core.alone() { config.tick_alone } else { config.tick };
+            self.show();
         }
         inputs.extend(taken.persisted.map(|number| Input::Persisted { number }));
         if let Some(index) = taken.applied {
             self.applied = index;
             inputs.push(Input::Applied { index });
         }
+        inputs.extend(taken.orders);
         inputs.extend(taken.messages.into_iter().map(|message| Input::Message(Box::new(message))));
         inputs.extend(taken.compact.map(|index| Input::Compact { index }));
         self.drop_reads_given_up(&mut inputs);
@@ -104,7 +130,12 @@ impl Driver {
             self.reads.insert(id, taken.reads);
             inputs.push(Input::Read { id });
         }
-        let groups = self.group(taken.proposals, &mut inputs);
+        let mut groups = self.group(taken.proposals, &mut inputs);
+        for (changes, proposal) in taken.changes {
+            let id = self.id();
+            groups.insert(id, vec![proposal]);
+            inputs.push(Input::ChangeMembers { id, changes });
+        }
         self.step(inputs, groups)?;
         self.publish(self.core.leadership());
         Ok(())
@@ -176,7 +207,17 @@ impl Driver {
             }
         }
         for persist in effects.persist {
-            self.to_writer.push(Write::Persist(persist));
+            match persist.snapshot.clone() {
+                None => self.to_writer.push(Write::Persist(persist)),
+                Some(snapshot) => {
+                    let (done, installed) = mpsc::sync_channel(1);
+                    self.to_applier.push(Apply::Install(snapshot.index, done));
+                    self.to_writer.push(Write::Restart { persist, snapshot, installed });
+                }
+            }
+        }
+        if effects.snapshot_wanted {
+            self.chores.want_snapshot();
         }
         if let Some(index) = effects.forget {
             self.to_writer.push(Write::Forget(index));
@@ -198,7 +239,7 @@ impl Driver {
                 };
                 Committed { entry, waiters }
             });
-            self.to_applier.push(committed.collect());
+            self.to_applier.push(Apply::Entries(committed.collect()));
         }
         self.shared.committed.store(self.core.committed(), Ordering::Relaxed);
         if let Some(leadership) = effects.leadership {
@@ -214,8 +255,16 @@ impl Driver {
         for proposal in unknown.into_values().flat_map(|(_, group)| group) {
             proposal.answer(Err(ProposeError::Unknown));
         }
+        self.show();
         tracing::info!(term = leadership.term, leader = ?leadership.leader, leading = leadership.leading, "leadership");
         self.publish(leadership);
+    }
+
+    /// Shows members and peers to whoever looks.
+    fn show(&self) {
+        let mut view = self.shared.view.lock();
+        view.members = self.core.members();
+        view.peers = self.core.peers();
     }
 
     fn publish(&self, leadership: Leadership) {
@@ -242,5 +291,6 @@ fn refusal(rejected: Rejected) -> ProposeError {
     match rejected {
         Rejected::NotLeader { leader } => ProposeError::NotLeader { leader },
         Rejected::Busy => ProposeError::Busy,
+        Rejected::Members(why) => ProposeError::Members(why),
     }
 }

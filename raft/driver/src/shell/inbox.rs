@@ -17,7 +17,10 @@ use raft::eraftpb::Message;
 use tokio::sync::{Notify, oneshot};
 
 use super::{ProposeError, ReadIndexError};
-use crate::config::Config;
+use crate::{
+    config::Config,
+    core::{Input, MemberChange},
+};
 
 /// Where the answer to a proposal goes.
 pub(super) type ProposeReply = oneshot::Sender<Result<Outcome, ProposeError>>;
@@ -59,6 +62,10 @@ pub(super) struct Taken {
     pub(super) proposals: VecDeque<Proposal>,
     pub(super) reads: Vec<ReadReply>,
     pub(super) messages: VecDeque<Message>,
+    /// Changes of members, with who waits for each.
+    pub(super) changes: Vec<(Vec<MemberChange>, Proposal)>,
+    /// What is rare: hints and reports for the core.
+    pub(super) orders: Vec<Input>,
     pub(super) persisted: Option<u64>,
     pub(super) applied: Option<Index>,
     pub(super) compact: Option<Index>,
@@ -70,6 +77,8 @@ impl Taken {
         self.proposals.is_empty()
             && self.reads.is_empty()
             && self.messages.is_empty()
+            && self.changes.is_empty()
+            && self.orders.is_empty()
             && self.persisted.is_none()
             && self.applied.is_none()
             && self.compact.is_none()
@@ -123,6 +132,31 @@ impl Inbox {
         drop(waiting);
         self.filled.notify_one();
         Ok(())
+    }
+
+    pub(super) fn change_members(&self, changes: Vec<MemberChange>, reply: ProposeReply) -> Result<(), ProposeError> {
+        self.budget.count.fetch_add(1, Ordering::Relaxed);
+        let proposal = Proposal { data: Bytes::new(), reply: Some(reply), budget: self.budget.clone() };
+        let mut waiting = self.waiting.lock();
+        if waiting.stop {
+            return Err(ProposeError::Stopped);
+        }
+        if waiting.changes.len() >= self.proposals_max {
+            return Err(ProposeError::Busy);
+        }
+        waiting.changes.push((changes, proposal));
+        drop(waiting);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// An input for the core. Beyond the bound it is lost, as a message would be.
+    pub(super) fn order(&self, order: Input) {
+        self.change(|waiting| {
+            if waiting.orders.len() < self.messages_max {
+                waiting.orders.push(order);
+            }
+        });
     }
 
     pub(super) fn read(&self, reply: ReadReply) -> Result<(), ReadIndexError> {

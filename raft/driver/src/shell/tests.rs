@@ -31,6 +31,10 @@ impl LogStore for Log {
         Ok(entries.iter().filter(|entry| (low..high).contains(&entry.index)).cloned().collect())
     }
     fn term(&self, index: u64) -> Result<Option<u64>, LogError> {
+        let state = self.state.lock();
+        if index == state.prefix_index {
+            return Ok(Some(state.prefix_term));
+        }
         Ok(self.entries.lock().iter().find(|entry| entry.index == index).map(|entry| entry.term))
     }
     fn bootstrap(&self, bootstrap: &Bootstrap) -> Result<(), LogError> {
@@ -52,11 +56,11 @@ impl LogStore for Log {
         Ok(())
     }
     fn compact(&self, index: u64) -> Result<(), LogError> {
-        let mut state = self.state.lock();
-        if index <= state.prefix_index {
+        if index <= self.state.lock().prefix_index {
             return Ok(());
         }
         let term = self.term(index)?.unwrap();
+        let mut state = self.state.lock();
         (state.prefix_index, state.prefix_term) = (index, term);
         self.entries.lock().retain(|entry| entry.index > index);
         Ok(())
@@ -114,6 +118,16 @@ impl StateMachine for State {
     }
     fn compact_slice(&self, _: usize) -> Result<bool, ApplyError> {
         Ok(false)
+    }
+    // Snapshots are tested where there is a state that has any: in `chaos/`.
+    fn snapshot(&self) -> Result<Box<dyn SnapshotSource>, SnapshotError> {
+        Err(SnapshotError::Damaged("there is none".into()))
+    }
+    fn stage(&self) -> Result<Box<dyn SnapshotSink>, SnapshotError> {
+        Err(SnapshotError::Damaged("there is none".into()))
+    }
+    fn install(&self, _: Index) -> Result<AppliedState, SnapshotError> {
+        Err(SnapshotError::Damaged("there is none".into()))
     }
 }
 

@@ -1,8 +1,8 @@
 //! The log writer: takes every batch that waits, writes them as one, with one sync, and reports the last one's number.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc::Receiver};
 
-use navarch_raft_contract::{Index, LogBatch};
+use navarch_raft_contract::{Index, LogBatch, SnapshotMeta};
 
 use super::{FatalError, Shared, queue::Queue};
 use crate::core::Persist;
@@ -10,6 +10,12 @@ use crate::core::Persist;
 /// What the log writer is given.
 pub(super) enum Write {
     Persist(Persist),
+    /// Begin the log anew after a snapshot, once the applier says that its state is installed.
+    Restart {
+        persist: Persist,
+        snapshot: SnapshotMeta,
+        installed: Receiver<()>,
+    },
     Forget(Index),
 }
 
@@ -29,13 +35,20 @@ impl Writer {
                         None => merged = Some(next),
                         Some(merged) => merge(merged, next),
                     },
+                    Write::Restart { persist, snapshot, installed } => {
+                        self.write(merged.take())?;
+                        if installed.recv().is_err() {
+                            // The applier failed: the process ends.
+                            return Ok(());
+                        }
+                        self.shared.log.reset(snapshot.index, snapshot.term)?;
+                        self.write(Some(persist))?;
+                        self.shared.inbox.applied(snapshot.index);
+                    }
                     Write::Forget(index) => forget = Some(index),
                 }
             }
-            if let Some(persist) = merged {
-                self.shared.log.append(&persist.batch)?;
-                self.shared.inbox.persisted(persist.number);
-            }
+            self.write(merged)?;
             // After the entries that waited with it: it never reaches beyond what was durable when it was decided.
             if let Some(index) = forget {
                 self.shared.log.compact(index)?;
@@ -43,11 +56,19 @@ impl Writer {
         }
         Ok(())
     }
+
+    fn write(&self, persist: Option<Persist>) -> Result<(), FatalError> {
+        if let Some(persist) = persist {
+            self.shared.log.append(&persist.batch)?;
+            self.shared.inbox.persisted(persist.number);
+        }
+        Ok(())
+    }
 }
 
 /// One batch with the effect of both.
 fn merge(earlier: &mut Persist, later: Persist) {
-    let Persist { number, batch: LogBatch { entries, hard_state } } = later;
+    let Persist { number, batch: LogBatch { entries, hard_state }, snapshot: _ } = later;
     earlier.number = number;
     earlier.batch.hard_state = hard_state.or(earlier.batch.hard_state.take());
     if let Some(first) = entries.first() {
@@ -73,7 +94,7 @@ mod tests {
             context: Default::default(),
         });
         let hard_state = term.map(|term| HardState { term, vote: 0, commit: 0 });
-        Persist { number, batch: LogBatch { entries: entries.collect(), hard_state } }
+        Persist { number, batch: LogBatch { entries: entries.collect(), hard_state }, snapshot: None }
     }
 
     #[test]
