@@ -3,7 +3,11 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::{Backend, Bug, ledger::Violation, world::World};
+use crate::{
+    Backend, Bug,
+    ledger::Violation,
+    world::{Counts, World},
+};
 
 /// A broken promise, with what repeats it.
 #[derive(Clone, Debug)]
@@ -35,17 +39,23 @@ pub fn every_step<B: Backend>(
         world.backend(0).plan_crash(Some(step));
         let run = world.run(choices + choices / 2);
         run.and_then(|()| world.heal()).map_err(fail(Some(step)))?;
-        crashes += world.crashes;
+        crashes += world.counts().crashes;
     }
     Ok(crashes)
 }
 
-/// Runs members with the power of each cut at random, many times. Returns the number of crashes.
-pub fn soak<B: Backend>(seed: u64, rounds: usize, bug: Option<Bug>, backends: Vec<B>) -> Result<u64, Failure> {
+/// Runs members with the power of each cut at random, many times. Returns what happened.
+pub fn soak<B: Backend>(
+    seed: u64,
+    rounds: usize,
+    bug: Option<Bug>,
+    backends: Vec<B>,
+    first_voters: usize,
+) -> Result<Counts, Failure> {
     let fail = |violation| Failure { seed, step: None, violation };
     let mut rng = ChaCha8Rng::seed_from_u64(!seed);
     let count = backends.len();
-    let mut world = World::new(seed, bug, backends);
+    let mut world = World::growing(seed, bug, backends, first_voters);
     for _ in 0..rounds {
         let member = rng.random_range(0..count);
         let backend = world.backend(member);
@@ -57,5 +67,5 @@ pub fn soak<B: Backend>(seed: u64, rounds: usize, bug: Option<Bug>, backends: Ve
         world.backend(member).plan_crash(None);
     }
     world.heal().map_err(fail)?;
-    Ok(world.crashes)
+    Ok(world.counts())
 }

@@ -77,7 +77,7 @@ impl Ledger {
                         _ => None,
                     };
                     demand!(
-                        commands.is_some() != matches!(payload, Payload::Empty),
+                        commands.is_some() == matches!(payload, Payload::Commands(_)),
                         "entry {index}: nobody proposed it"
                     );
                     let expected = self.model.apply(*index, *term, commands.map_or(&[][..], Vec::as_slice));
@@ -89,6 +89,11 @@ impl Ledger {
             demand!(expected == Some(outcomes), "entry {index}: outcomes {outcomes:?}, must be {expected:?}");
         }
         Ok(())
+    }
+
+    /// Terms that had a leader.
+    pub fn terms(&self) -> u64 {
+        self.leaders.len() as u64
     }
 
     /// A proposer was answered.

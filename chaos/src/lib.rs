@@ -12,6 +12,7 @@ pub mod disk;
 pub mod explore;
 pub mod ledger;
 pub mod model;
+pub mod network;
 pub mod simlog;
 pub mod workload;
 pub mod world;
@@ -61,7 +62,7 @@ pub trait State: navarch_raft_contract::StateMachine + navarch_raft_contract::St
     fn hash(&self) -> u64;
 }
 
-impl<K: navarch_storage::kv::Kv> State for navarch_storage::Machine<K> {
+impl<K: navarch_storage::kv::Kv + 'static> State for navarch_storage::Machine<K> {
     fn hash(&self) -> u64 {
         self.hash()
     }

@@ -5,19 +5,19 @@ use std::{
     sync::Arc,
 };
 
-use navarch_raft_contract::{Batch, CommittedEntry, Index, LogStore, Term};
+use navarch_raft_contract::{Batch, CommittedEntry, Index, LogStore, Payload, SnapshotSource, Term};
 use navarch_raft_driver::{
-    Config, Core, Effects, Input,
+    Config, Core, Effects, Input, MemberChange,
     core::{Leadership, Persist},
     recover::recover,
 };
-use raft::eraftpb::Message;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
     Backend, Bug, State,
     ledger::{Ledger, Violation, demand},
+    network::{Fate, Network, Packet},
     workload,
 };
 
@@ -33,6 +33,37 @@ struct Running {
     waiting: BTreeMap<Index, Term>,
     /// Reads under way, with the last acknowledged entry when each began.
     reads: BTreeMap<u64, Index>,
+    /// A copy of the state that was offered to the core.
+    outgoing: Option<Box<dyn SnapshotSource>>,
+    wants_snapshot: bool,
+}
+
+/// What happened in a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Crashes.
+    pub crashes: u64,
+    /// Terms that had a leader.
+    pub elections: u64,
+    /// Snapshots installed.
+    pub snapshots: u64,
+    /// Changes of members that were committed.
+    pub member_changes: u64,
+    /// Times that leadership was asked to move.
+    pub transfers: u64,
+    /// Packets lost, doubled, overtaking; directions blocked.
+    pub network: [u64; 4],
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.crashes += other.crashes;
+        self.elections += other.elections;
+        self.snapshots += other.snapshots;
+        self.member_changes += other.member_changes;
+        self.transfers += other.transfers;
+        self.network.iter_mut().zip(other.network).for_each(|(sum, more)| *sum += more);
+    }
 }
 
 struct Member<B> {
@@ -45,19 +76,20 @@ struct Member<B> {
 /// See the module.
 pub struct World<B> {
     members: Vec<Member<B>>,
-    network: Vec<Message>,
+    network: Network,
+    /// The voters that the cluster began with: the first so many.
+    first_voters: usize,
     rng: ChaCha8Rng,
     /// What was promised.
     pub ledger: Ledger,
     bug: Option<Bug>,
     next_id: u64,
     seed: u64,
-    /// Crashes so far.
-    pub crashes: u64,
+    counts: Counts,
 }
 
 /// What may happen, and how often.
-const CHOICES: [(Choice, u32); 9] = [
+const CHOICES: [(Choice, u32); 13] = [
     (Choice::Propose, 20),
     (Choice::Write, 16),
     (Choice::Apply, 16),
@@ -67,6 +99,10 @@ const CHOICES: [(Choice, u32); 9] = [
     (Choice::Sweep, 4),
     (Choice::Cut, 2),
     (Choice::Read, 6),
+    (Choice::Partition, 1),
+    (Choice::Members, 2),
+    (Choice::Transfer, 1),
+    (Choice::Lost, 1),
 ];
 
 #[derive(Clone, Copy)]
@@ -80,24 +116,41 @@ enum Choice {
     Sweep,
     Cut,
     Read,
+    Partition,
+    Members,
+    Transfer,
+    Lost,
 }
 
 impl<B: Backend> World<B> {
     /// Members of a cluster that has not begun.
     pub fn new(seed: u64, bug: Option<Bug>, backends: Vec<B>) -> Self {
+        let first_voters = backends.len();
+        Self::growing(seed, bug, backends, first_voters)
+    }
+
+    /// As [`World::new`]; only the first so many are members from the beginning.
+    pub fn growing(seed: u64, bug: Option<Bug>, backends: Vec<B>, first_voters: usize) -> Self {
         let members = (1..).zip(backends);
         let members =
             members.map(|(id, backend)| Member { id, backend, running: None, leadership: Leadership::default() });
         Self {
             members: members.collect(),
-            network: Vec::new(),
+            network: Network::default(),
+            first_voters,
             rng: ChaCha8Rng::seed_from_u64(seed),
             ledger: Ledger::new(),
             bug,
             next_id: 0,
             seed,
-            crashes: 0,
+            counts: Counts::default(),
         }
+    }
+
+    /// What happened so far.
+    pub fn counts(&self) -> Counts {
+        let Network { lost, doubled, reordered, partitions, .. } = &self.network;
+        Counts { elections: self.ledger.terms(), network: [*lost, *doubled, *reordered, *partitions], ..self.counts }
     }
 
     /// A member's disk.
@@ -125,6 +178,7 @@ impl<B: Backend> World<B> {
 
     /// No more faults: everything is started, delivered, written and applied. All must be there, on all members.
     pub fn heal(&mut self) -> Result<(), Violation> {
+        self.network.heal();
         for round in 0..2000 {
             for member in 0..self.members.len() {
                 if self.members[member].running.is_none() {
@@ -132,11 +186,8 @@ impl<B: Backend> World<B> {
                 }
                 self.settle(member)?;
             }
-            let applied =
-                |member: &Member<B>| member.running.as_ref().map_or(0, |running| running.state.applied().index);
             let leads = self.members.iter().any(|member| member.leadership.leading);
-            let least = self.members.iter().map(applied).min().unwrap_or(0);
-            if leads && least >= self.ledger.committed() && round > 25 {
+            if leads && round > 25 && self.least_applied() >= self.ledger.committed() {
                 for member in 0..self.members.len() {
                     self.check(member)?;
                 }
@@ -146,13 +197,25 @@ impl<B: Backend> World<B> {
                 (0..self.members.len()).try_for_each(|member| self.propose(member))?;
             }
         }
-        Err(Violation("the cluster does not come to rest".into()))
+        let shown: Vec<String> = self.members.iter().map(show).collect();
+        let committed = self.ledger.committed();
+        Err(Violation(format!("the cluster does not come to rest at entry {committed}: {}", shown.join("; "))))
+    }
+
+    /// How far the member is that is behind all others. Whoever was removed is told nothing any more.
+    fn least_applied(&self) -> Index {
+        let leader = self.members.iter().filter(|member| member.leadership.leading);
+        let leader = leader.max_by_key(|member| member.leadership.term).and_then(|member| member.running.as_ref());
+        let Some(members) = leader.map(|running| running.core.members()) else { return 0 };
+        let belongs = |id: u64| members.voters.contains(&id) || members.learners.contains(&id);
+        let applied = |member: &Member<B>| member.running.as_ref().map_or(0, |running| running.state.applied().index);
+        self.members.iter().filter(|member| belongs(member.id)).map(applied).min().unwrap_or(0)
     }
 
     fn settle(&mut self, member: usize) -> Result<(), Violation> {
         self.step(member, vec![Input::Tick])?;
-        while !self.network.is_empty() {
-            self.deliver(false)?;
+        while let Some(packet) = self.network.next() {
+            self.arrive(packet)?;
         }
         self.write(member, usize::MAX)?;
         self.apply(member, usize::MAX)
@@ -180,7 +243,7 @@ impl<B: Backend> World<B> {
                 let most = self.rng.random_range(1..6);
                 self.apply(member, most)
             }
-            Choice::Deliver => self.deliver(true),
+            Choice::Deliver => self.deliver(),
             Choice::Tick => self.step(member, vec![Input::Tick]),
             Choice::Flush => self.on_disk(member, |running| running.state.flush().map(drop).map_err(|e| e.to_string())),
             Choice::Sweep => {
@@ -188,11 +251,25 @@ impl<B: Backend> World<B> {
             }
             Choice::Cut => self.cut(member),
             Choice::Read => self.read(member),
+            Choice::Partition => {
+                self.network.change(self.members.len() as u64, &mut self.rng);
+                Ok(())
+            }
+            Choice::Members => self.change_members(member),
+            Choice::Transfer => {
+                let to = self.rng.random_range(1..=self.members.len() as u64);
+                self.counts.transfers += u64::from(self.members[member].leadership.leading);
+                self.step(member, vec![Input::Transfer { to }])
+            }
+            Choice::Lost => {
+                let lost = self.rng.random_range(1..=self.members.len() as u64);
+                self.step(member, vec![Input::Lost { member: lost }])
+            }
         }
     }
 
     fn start(&mut self, at: usize) -> Result<(), Violation> {
-        let (seed, voters) = (self.seed, (1..=self.members.len() as u64).collect());
+        let (seed, voters) = (self.seed, (1..=self.first_voters as u64).collect());
         let member = &mut self.members[at];
         let opened = match member.backend.open() {
             Ok(opened) => opened,
@@ -220,6 +297,8 @@ impl<B: Backend> World<B> {
             committed: VecDeque::new(),
             waiting: BTreeMap::new(),
             reads: BTreeMap::new(),
+            outgoing: None,
+            wants_snapshot: false,
         });
         self.check(at)?;
         if alone { self.step(at, vec![Input::Campaign]) } else { Ok(()) }
@@ -238,7 +317,7 @@ impl<B: Backend> World<B> {
         self.members[member].running = None;
         self.members[member].leadership = Leadership::default();
         self.members[member].backend.crash(torn);
-        self.crashes += 1;
+        self.counts.crashes += 1;
         Ok(())
     }
 
@@ -255,6 +334,15 @@ impl<B: Backend> World<B> {
                 self.ledger.leads(member.leadership.term, member.id)?;
             }
             inputs.extend(early.map(|number| Input::Persisted { number }));
+            if let Some(running) = &mut member.running
+                && running.wants_snapshot
+            {
+                running.wants_snapshot = false;
+                if let Ok(source) = running.state.snapshot() {
+                    inputs.push(Input::Offer(source.meta().clone()));
+                    running.outgoing = Some(source);
+                }
+            }
             if !more && inputs.is_empty() {
                 return Ok(());
             }
@@ -284,12 +372,21 @@ impl<B: Backend> World<B> {
     fn write(&mut self, at: usize, most: usize) -> Result<(), Violation> {
         let Some(running) = &mut self.members[at].running else { return Ok(()) };
         let count = most.min(running.writes.len());
-        let mut number = None;
+        let mut inputs = Vec::new();
         for persist in running.writes.drain(..count).collect::<Vec<_>>() {
+            let snapshot = persist.snapshot.as_ref();
+            if let Err(error) = snapshot.map_or(Ok(()), |meta| install(running, meta.index, meta.term)) {
+                return self.stopped(at, error);
+            }
             if let Err(error) = running.log.append(&persist.batch) {
                 return self.stopped(at, error.to_string());
             }
-            number = Some(persist.number);
+            inputs.push(Input::Persisted { number: persist.number });
+            if let Some(meta) = persist.snapshot {
+                inputs.push(Input::Applied { index: meta.index });
+                self.counts.snapshots += 1;
+                self.ledger.check(running.state.as_ref())?;
+            }
         }
         if let Some(index) = running.forget.take_if(|_| running.writes.is_empty())
             && let Err(error) = running.log.compact(index)
@@ -299,7 +396,7 @@ impl<B: Backend> World<B> {
         if self.members[at].backend.dead() {
             return self.crashed(at);
         }
-        self.step(at, number.map(|number| Input::Persisted { number }).into_iter().collect())
+        self.step(at, inputs)
     }
 
     /// The applier: some of what is committed, then the answers.
@@ -307,6 +404,8 @@ impl<B: Backend> World<B> {
         let Some(running) = &mut self.members[at].running else { return Ok(()) };
         let entries: Vec<_> = running.committed.drain(..most.min(running.committed.len())).collect();
         let Some(last) = entries.last().map(|entry| entry.index) else { return Ok(()) };
+        let changes = entries.iter().filter(|entry| matches!(entry.payload, Payload::Members(_))).count();
+        self.counts.member_changes += changes as u64;
         let applied = running.state.apply(&entries).map_err(|error| Violation(format!("apply: {error}")))?;
         self.ledger.applied(&entries, &applied)?;
         let alive = !self.members[at].backend.dead();
@@ -319,25 +418,63 @@ impl<B: Backend> World<B> {
         self.step(at, vec![Input::Applied { index: last }])
     }
 
-    fn deliver(&mut self, faults: bool) -> Result<(), Violation> {
-        if self.network.is_empty() {
+    fn deliver(&mut self) -> Result<(), Violation> {
+        match self.network.pick(&mut self.rng) {
+            None => Ok(()),
+            Some(Fate::Arrives(packet)) => self.arrive(packet),
+            Some(Fate::Lost(packet)) => self.report(&packet, false),
+        }
+    }
+
+    /// A packet is there. A state that comes with it is staged first.
+    fn arrive(&mut self, packet: Packet) -> Result<(), Violation> {
+        let to = packet.message.to as usize - 1;
+        let mut whole = true;
+        if packet.announces_state() {
+            whole = match (&self.members[to].running, &packet.state) {
+                (Some(running), Some(bytes)) => {
+                    let staged = running.state.stage().and_then(|mut sink| {
+                        sink.write_all(bytes)?;
+                        sink.finish()
+                    });
+                    staged.is_ok()
+                }
+                _ => false,
+            };
+            if self.members[to].backend.dead() {
+                self.crashed(to)?;
+            }
+            self.report(&packet, whole)?;
+        }
+        if whole { self.step(to, vec![Input::Message(Box::new(packet.message))]) } else { Ok(()) }
+    }
+
+    /// The sender of a state learns what became of it.
+    fn report(&mut self, packet: &Packet, arrived: bool) -> Result<(), Violation> {
+        if !packet.announces_state() {
             return Ok(());
         }
-        let pick = if faults { self.rng.random_range(0..self.network.len()) } else { 0 };
-        let message =
-            if faults && self.rng.random_bool(0.05) { self.network[pick].clone() } else { self.network.remove(pick) };
-        if faults && self.rng.random_bool(0.05) {
-            return Ok(());
+        let from = packet.message.from as usize - 1;
+        self.step(from, vec![Input::SnapshotSent { to: packet.message.to, arrived }])
+    }
+
+    fn change_members(&mut self, at: usize) -> Result<(), Violation> {
+        self.next_id += 1;
+        let id = self.next_id;
+        let mut changes = Vec::new();
+        for _ in 0..self.rng.random_range(1..3) {
+            let other = self.rng.random_range(1..=self.members.len() as u64);
+            changes.push(match self.rng.random_range(0..6) {
+                0 | 1 => MemberChange::AddLearner(other),
+                2..=4 => MemberChange::Promote(other),
+                _ if self.members.len() > 1 => MemberChange::Remove(other),
+                _ => MemberChange::Demote(other),
+            });
         }
-        let to = message.to as usize - 1;
-        self.step(to, vec![Input::Message(Box::new(message))])
+        self.step(at, vec![Input::ChangeMembers { id, changes }])
     }
 
     fn cut(&mut self, at: usize) -> Result<(), Violation> {
-        // Members that are far behind would need a snapshot; there are none yet, so only a cluster of one cuts its log.
-        if self.members.len() > 1 {
-            return Ok(());
-        }
         let Some(running) = &mut self.members[at].running else { return Ok(()) };
         let index = match self.bug {
             Some(Bug::CutUnflushed) => running.state.applied().index,
@@ -379,10 +516,14 @@ impl<B: Backend> World<B> {
 fn take_effects(
     running: &mut Running,
     effects: Effects,
-    network: &mut Vec<Message>,
+    network: &mut Network,
     bug: Option<Bug>,
 ) -> Result<Option<u64>, Violation> {
-    network.extend(effects.messages);
+    network.send(effects.messages, &mut running.outgoing);
+    running.wants_snapshot |= effects.snapshot_wanted;
+    if effects.persist.iter().any(|persist| persist.snapshot.is_some()) {
+        running.committed.clear();
+    }
     running.committed.extend(effects.committed);
     running.forget = running.forget.max(effects.forget);
     for (id, index) in effects.reads {
@@ -393,4 +534,17 @@ fn take_effects(
     let early = effects.persist.last().map(|persist| persist.number).filter(|_| bug == Some(Bug::EarlyAcknowledgement));
     running.writes.extend(effects.persist);
     Ok(early)
+}
+
+/// A member as a failure tells of it.
+fn show<B>(member: &Member<B>) -> String {
+    let Some(running) = &member.running else { return format!("{}: down", member.id) };
+    let (leadership, members, applied) = (member.leadership, running.core.members(), running.state.applied().index);
+    format!("{}: {leadership:?}, applied {applied}, {members:?}, peers {:?}", member.id, running.core.peers())
+}
+
+/// Puts the staged state in its place, then begins the log anew.
+fn install(running: &Running, index: Index, term: Term) -> Result<(), String> {
+    running.state.install(index).map_err(|error| error.to_string())?;
+    running.log.reset(index, term).map_err(|error| error.to_string())
 }

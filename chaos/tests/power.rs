@@ -303,8 +303,8 @@ fn rocksdb_loses_nothing_whenever_the_power_is_cut() {
 fn rocksdb_survives_many_crashes_in_a_row() {
     let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let seed = setting("NAVARCH_CHAOS_SEED", 1);
-    let crashes = soak(seed, 8, None, vec![Rocks::new(None)]).unwrap_or_else(|failure| panic!("{failure:?}"));
-    eprintln!("{crashes} crashes");
+    let counts = soak(seed, 8, None, vec![Rocks::new(None)], 1).unwrap_or_else(|failure| panic!("{failure:?}"));
+    eprintln!("{counts:?}");
 }
 
 /// Shows that the cut really takes unsynced bytes away from RocksDB. The other bugs are found by the simulated disk.
@@ -312,6 +312,6 @@ fn rocksdb_survives_many_crashes_in_a_row() {
 fn a_skipped_sync_over_rocksdb_is_found() {
     let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let bug = Some(Bug::SkippedSync);
-    let failure = (3..60).find_map(|seed| soak(seed, 10, bug, vec![Rocks::new(bug)]).err());
+    let failure = (3..60).find_map(|seed| soak(seed, 10, bug, vec![Rocks::new(bug)], 1).err());
     eprintln!("{:?}", failure.expect("the bug was not found"));
 }

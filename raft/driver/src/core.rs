@@ -208,6 +208,8 @@ pub struct Core {
     writing: VecDeque<(u64, Index)>,
     /// Messages that must not leave before the persist of this number is done.
     held: VecDeque<(u64, Vec<Message>)>,
+    /// The last persist with a new term or vote.
+    election_persist: u64,
     persisted: Index,
     applied: Index,
     /// A commit index that is not worth a write of its own: it goes with the next one.
@@ -239,6 +241,7 @@ impl Core {
             config,
             writing: VecDeque::new(),
             held: VecDeque::new(),
+            election_persist: 0,
             persisted: from.last_index,
             applied: from.applied,
             unsaved_hard_state: None,

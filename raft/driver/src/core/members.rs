@@ -162,6 +162,14 @@ impl Core {
         if let Err(why) = check(changes, &members) {
             return Ok(Err(Rejected::Members(why)));
         }
+        // raft-rs cannot go on without its own progress, and whoever asked would wait in vain for the answer.
+        let own = self.config.member;
+        if changes
+            .iter()
+            .any(|change| matches!(change, MemberChange::Remove(id) | MemberChange::Demote(id) if *id == own))
+        {
+            return Ok(Err(Rejected::Members("it leads: leadership must be handed over first")));
+        }
         let committed = raft.raft_log.committed;
         let behind = |id| {
             let progress = raft.prs().get(id);

@@ -7,7 +7,7 @@ use navarch_raft_contract::{CommittedEntry, ConfState, LogBatch, Payload};
 use prost11::Message as _;
 use raft::{
     StateRole,
-    eraftpb::{ConfChange, ConfChangeSingle, ConfChangeV2, Entry, EntryType},
+    eraftpb::{ConfChange, ConfChangeSingle, ConfChangeV2, Entry, EntryType, Message},
 };
 
 use super::{Core, CoreError, Effects, Leadership, Persist};
@@ -32,7 +32,7 @@ impl Core {
     fn one_ready(&mut self, effects: &mut Effects) -> Result<u64, CoreError> {
         let mut ready = self.node.ready();
         let number = ready.number();
-        effects.messages.append(&mut ready.take_messages());
+        let messages = ready.take_messages();
         for state in ready.take_read_states() {
             self.answer_read(&state.request_ctx, state.index, effects);
         }
@@ -48,6 +48,9 @@ impl Core {
         let last_index = entries.last().map(|entry| entry.index).or(restored);
         if let Some(hard_state) = ready.hs() {
             self.unsaved_hard_state = Some(hard_state_to_log(hard_state));
+            if ready.must_sync() {
+                self.election_persist = number;
+            }
         }
         if ready.must_sync() {
             let entries = entries.into_iter().map(entry_to_log).collect();
@@ -59,6 +62,7 @@ impl Core {
         let promises = ready.take_persisted_messages();
         let committed = ready.take_committed_entries();
         self.node.advance_append_async(ready);
+        self.send_as_elected(messages, effects);
         match self.writing.back() {
             // Nothing to write, and nothing on its way: this ready is as persisted as it will ever be.
             None => {
@@ -73,6 +77,18 @@ impl Core {
             effects.committed.push(self.committed_entry(entry)?);
         }
         Ok(bytes)
+    }
+
+    /// A leader's messages may leave before its entries are on the disk, but not before its term is: the only voter leads
+    /// by its own vote alone, and if it forgot the term, it would lead it again, with other entries.
+    fn send_as_elected(&mut self, messages: Vec<Message>, effects: &mut Effects) {
+        let unsaved = self.writing.iter().any(|(number, _)| *number <= self.election_persist);
+        if messages.is_empty() || !unsaved {
+            effects.messages.extend(messages);
+            return;
+        }
+        let after = self.held.back().map_or(0, |(after, _)| *after).max(self.election_persist);
+        self.held.push_back((after, messages));
     }
 
     fn committed_entry(&mut self, entry: Entry) -> Result<CommittedEntry, CoreError> {

@@ -95,8 +95,11 @@ impl Window {
         self.recent_bytes = 0;
     }
 
-    /// This state can be sent.
-    pub(crate) fn offer(&mut self, snapshot: SnapshotMeta) {
+    /// This state can be sent. One in which no change of members was ever applied has those that the cluster began with.
+    pub(crate) fn offer(&mut self, mut snapshot: SnapshotMeta) {
+        if snapshot.members.voters.is_empty() {
+            snapshot.members = self.members.clone();
+        }
         self.offered.set(Some(snapshot));
         self.wanted.set(false);
     }
