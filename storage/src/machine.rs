@@ -150,7 +150,7 @@ impl<K: Kv + 'static> StateMachine for Machine<K> {
     }
 
     fn stage(&self) -> Result<Box<dyn SnapshotSink>, SnapshotError> {
-        *self.staged.lock() = None;
+        snapshot::make_room(&self.staged, self.index.load(Ordering::Acquire))?;
         Ok(Box::new(snapshot::Sink::new(self.home.fresh().map_err(snapshot::failed)?, self.staged.clone())))
     }
 

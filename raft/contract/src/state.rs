@@ -97,7 +97,7 @@ pub trait StateMachine: Send + Sync {
     fn compact_slice(&self, max: usize) -> Result<bool, ApplyError>;
     /// The state as it is now, to be sent or saved. What is applied meanwhile is not in it.
     fn snapshot(&self) -> Result<Box<dyn SnapshotSource>, SnapshotError>;
-    /// Begins to receive a state. What was staged before is dropped.
+    /// Begins to receive a state. A few can be staged at a time; those that are behind the present one are dropped.
     fn stage(&self) -> Result<Box<dyn SnapshotSink>, SnapshotError>;
     /// Puts the staged state in the place of the present one; on the disk when it returns. Nothing may be applied
     /// meanwhile. Readers see the one or the other.

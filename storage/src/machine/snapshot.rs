@@ -7,7 +7,7 @@
 //! value. The records are those of the state database, whatever keeps them, so a stream can be read on any machine.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     io::{self, Read, Write},
     sync::Arc,
 };
@@ -31,8 +31,22 @@ const BLOCK_BYTES_MAX: usize = 64 << 20;
 /// The first key after all records.
 const END: &[u8] = &[0xff];
 
-/// A state that was received and verified, until it is installed.
-pub(super) type Staged<K> = Arc<Mutex<Option<(Meta, K)>>>;
+/// States that were received and verified, by their last entry. A second one may arrive while the first is about to be
+/// installed.
+pub(super) type Staged<K> = Arc<Mutex<BTreeMap<Index, (Meta, K)>>>;
+
+/// More are not received before one of them is installed.
+const STAGED_MAX: usize = 3;
+
+/// Makes room for another one: what is behind the present state is of no use any more.
+pub(super) fn make_room<K>(staged: &Staged<K>, applied: Index) -> Result<(), SnapshotError> {
+    let mut staged = staged.lock();
+    staged.retain(|index, _| *index > applied);
+    if staged.len() < STAGED_MAX {
+        return Ok(());
+    }
+    Err(SnapshotError::Io(io::Error::new(io::ErrorKind::ResourceBusy, "other states wait to be installed")))
+}
 
 pub(super) fn failed(error: KvError) -> SnapshotError {
     SnapshotError::Database(error.0)
@@ -51,16 +65,15 @@ fn describe(meta: &Meta) -> SnapshotMeta {
     }
 }
 
-/// Takes what is staged, if it is the state after `index` and not behind what is applied.
+/// Takes the staged state after `index`, which must not be behind what is applied. Older ones are dropped.
 pub(super) fn take_staged<K>(staged: &Staged<K>, index: Index, applied: Index) -> Result<(Meta, K), SnapshotError> {
-    let found = staged.lock().take().ok_or_else(|| damaged("none is staged"))?;
-    if found.0.index != index || index < applied {
-        return Err(damaged(format!(
-            "that of entry {} is staged, {index} is wanted, {applied} is applied",
-            found.0.index
-        )));
+    let mut staged = staged.lock();
+    if index < applied {
+        return Err(damaged(format!("it is of entry {index}, and {applied} is applied")));
     }
-    Ok(found)
+    let found = staged.remove(&index).ok_or_else(|| damaged(format!("none of entry {index} is staged")));
+    staged.retain(|other, _| *other > index);
+    found
 }
 
 /// Recomputes the state's hash from values, and checks what must hold of every record on the way.
@@ -271,7 +284,7 @@ impl<K: Kv + 'static> SnapshotSink for Sink<K> {
         // What was summed on the way is not yet proved to be a state.
         let described = verify(&self.kv)?;
         let meta = decode_meta(self.kv.get(keys::META).map_err(failed)?).map_err(damaged)?;
-        *self.staged.lock() = Some((meta, self.kv));
+        self.staged.lock().insert(meta.index, (meta, self.kv));
         Ok(described)
     }
 }
@@ -378,6 +391,21 @@ mod tests {
         receive(&to, &bytes, 99).unwrap();
         assert!(to.install(1).is_err(), "nothing that was applied is taken back");
         assert_eq!(to.applied_index(), 3);
+    }
+
+    #[test]
+    fn several_wait_their_turn_and_no_more_than_a_few() {
+        let (from, to) = (state(), state());
+        for index in 1..=4 {
+            put(&from, index, "k", vec![index as u8]);
+            let received = receive(&to, &stream(&from), 99);
+            assert_eq!(received.is_ok(), index <= 3, "{received:?}");
+        }
+        assert_eq!(to.install(2).unwrap().index, 2);
+        assert!(to.install(1).is_err());
+        receive(&to, &stream(&from), 99).unwrap();
+        assert_eq!(to.install(4).unwrap().index, 4);
+        assert_eq!(to.get(b"k", None).unwrap().unwrap().value, Bytes::from(vec![4]));
     }
 
     #[test]

@@ -114,7 +114,14 @@ impl Core {
     /// A change that cannot be, on this member, cannot be on any: it has no effect.
     fn apply_change(&mut self, change: &ConfChangeV2) -> ConfState {
         match self.node.apply_conf_change(change) {
-            Ok(members) => members_to_state(&members),
+            Ok(members) => {
+                let raft = &mut self.node.raft;
+                // An earlier leader proposed it. raft-rs does not step down by itself, and cannot lead without a progress.
+                if raft.state == StateRole::Leader && !members.voters.contains(&self.config.member) {
+                    raft.become_follower(raft.term, raft::INVALID_ID);
+                }
+                members_to_state(&members)
+            }
             Err(error) => {
                 tracing::warn!(%error, "a change of members has no effect");
                 members_to_state(&self.node.raft.prs().conf().to_conf_state())
