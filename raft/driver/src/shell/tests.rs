@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use navarch_raft_contract::{
     Applied, AppliedBatch, AppliedState, Bootstrap, CommandBody, CommittedEntry, LogBatch, LogEntry, LogState, Payload,
-    Txn,
+    SnapshotError, SnapshotSink, SnapshotSource, Txn,
 };
 
 use super::*;
@@ -114,6 +114,15 @@ impl StateMachine for State {
     }
     fn compact_slice(&self, _: usize) -> Result<bool, ApplyError> {
         Ok(false)
+    }
+    fn snapshot(&self) -> Result<Box<dyn SnapshotSource>, SnapshotError> {
+        Err(SnapshotError::Database("none here".into()))
+    }
+    fn stage(&self) -> Result<Box<dyn SnapshotSink>, SnapshotError> {
+        Err(SnapshotError::Database("none here".into()))
+    }
+    fn install(&self, _: Index) -> Result<AppliedState, SnapshotError> {
+        Err(SnapshotError::Database("none here".into()))
     }
 }
 
