@@ -14,7 +14,7 @@ use std::{collections::VecDeque, sync::Arc};
 use navarch_raft_contract::{CommittedEntry, Index, LogBatch, LogStore, SnapshotMeta, Term};
 use raft::{RawNode, SnapshotStatus, StateRole, eraftpb::Message};
 
-pub use self::members::{MemberChange, Peer};
+pub use self::members::{MemberChange, PeerProgress};
 use self::window::Window;
 use crate::{logger, recover::Recovered};
 

@@ -11,12 +11,14 @@ pub mod config;
 pub mod convert;
 pub mod core;
 mod logger;
+pub mod peer;
 pub mod recover;
 mod shell;
 pub mod transport;
 
 pub use config::Config;
-pub use core::{Core, CoreConfig, Effects, Input, MemberChange, Peer};
+pub use core::{Core, CoreConfig, Effects, Input, MemberChange, PeerProgress};
+pub use peer::{Local, PeerConfig, PeerFigures, PeerTls, Peers};
 pub use recover::RecoverError;
 pub use shell::{
     Fatal, FatalError, Figures, Parts, ProposeError, RaftHandle, ReadIndexError, Role, StartError, Status, View, start,

@@ -17,6 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use navarch_raft_contract::{
     ApplyError, ApplySink, Batch, Command, ConfState, Index, LogCounters, LogError, LogStore, Outcome, SnapshotError,
     SnapshotSink, SnapshotSource, StateMachine, Term,
@@ -27,7 +28,8 @@ use tokio::sync::{oneshot, watch};
 use self::{applier::Applier, chores::Chores, driver::Driver, inbox::Inbox, queue::Queue, writer::Writer};
 use crate::{
     config::Config,
-    core::{Core, CoreError, Input, MemberChange, Peer},
+    core::{Core, CoreError, Input, MemberChange, PeerProgress},
+    peer::Local,
     recover::{RecoverError, recover},
     transport::Transport,
 };
@@ -182,7 +184,7 @@ pub struct View {
     /// The members as of the last committed change.
     pub members: ConfState,
     /// How far the others are; nothing unless this member leads.
-    pub peers: Vec<Peer>,
+    pub peers: Vec<PeerProgress>,
 }
 
 /// What the threads and the handle share.
@@ -378,34 +380,6 @@ impl RaftHandle {
         self.shared.inbox.order(Input::Transfer { to });
     }
 
-    /// A member seems to be gone.
-    pub fn lost(&self, member: u64) {
-        self.shared.inbox.order(Input::Lost { member });
-    }
-
-    /// Messages to a peer were lost.
-    pub fn unreachable(&self, peer: u64) {
-        self.shared.inbox.order(Input::Unreachable { peer });
-    }
-
-    /// The state that a message about to be sent announces, once.
-    pub fn outgoing_snapshot(&self, index: Index) -> Option<Box<dyn SnapshotSource>> {
-        self.shared.outgoing.lock().take_if(|source| source.meta().index == index)
-    }
-
-    /// A snapshot has arrived at a peer, or has not.
-    pub fn snapshot_sent(&self, to: u64, arrived: bool) {
-        self.shared.inbox.order(Input::SnapshotSent { to, arrived });
-    }
-
-    /// Begins to receive a snapshot.
-    ///
-    /// # Errors
-    /// If there is no place for it.
-    pub fn stage_snapshot(&self) -> Result<Box<dyn SnapshotSink>, SnapshotError> {
-        self.shared.state.stage()
-    }
-
     /// The members, and how far they are.
     pub fn view(&self) -> View {
         self.shared.view.lock().clone()
@@ -432,6 +406,38 @@ impl RaftHandle {
         if tokio::task::spawn_blocking(move || handle.shutdown_blocking()).await.is_err() {
             tracing::error!("the shutdown of consensus panicked");
         }
+    }
+}
+
+/// What peers ask of a member, its driver answers.
+impl Local for RaftHandle {
+    fn message(&self, message: raft::eraftpb::Message) {
+        self.receive(message);
+    }
+
+    fn propose(&self, command: Bytes) -> BoxFuture<'static, Result<Outcome, ProposeError>> {
+        let handle = self.clone();
+        Box::pin(async move { handle.propose_bytes(command).await })
+    }
+
+    fn lost(&self, member: u64) {
+        self.shared.inbox.order(Input::Lost { member });
+    }
+
+    fn unreachable(&self, member: u64) {
+        self.shared.inbox.order(Input::Unreachable { peer: member });
+    }
+
+    fn snapshot(&self, index: u64) -> Option<Box<dyn SnapshotSource>> {
+        self.shared.outgoing.lock().take_if(|source| source.meta().index == index)
+    }
+
+    fn snapshot_sent(&self, to: u64, arrived: bool) {
+        self.shared.inbox.order(Input::SnapshotSent { to, arrived });
+    }
+
+    fn stage(&self) -> Result<Box<dyn SnapshotSink>, SnapshotError> {
+        self.shared.state.stage()
     }
 }
 

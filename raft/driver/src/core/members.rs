@@ -27,7 +27,7 @@ pub enum MemberChange {
 
 /// How far a peer is, as the leader knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Peer {
+pub struct PeerProgress {
     /// The member.
     pub id: u64,
     /// Whether it has a vote.
@@ -112,14 +112,14 @@ impl Core {
     }
 
     /// How far the others are; nothing if this member does not lead.
-    pub fn peers(&self) -> Vec<Peer> {
+    pub fn peers(&self) -> Vec<PeerProgress> {
         let raft = &self.node.raft;
         if raft.state != StateRole::Leader {
             return Vec::new();
         }
         let others = raft.prs().iter().filter(|(id, _)| **id != self.config.member);
-        let mut peers: Vec<Peer> = others
-            .map(|(id, progress)| Peer {
+        let mut peers: Vec<PeerProgress> = others
+            .map(|(id, progress)| PeerProgress {
                 id: *id,
                 voter: raft.prs().conf().voters().contains(*id),
                 matched: progress.matched,

@@ -1,0 +1,9 @@
+//! Members over loopback, and one end of a connection played by the test where a member would not do what is tried.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod fixture;
+mod links;
+mod proposals;
+mod refusals;
+mod snapshots;
