@@ -200,6 +200,7 @@ struct Shared {
     apply_runs: AtomicU64,
     refused_busy: AtomicU64,
     view: Mutex<View>,
+    first_voters: Vec<u64>,
     /// The state that was offered to the core last, until it is sent.
     outgoing: Mutex<Option<Box<dyn SnapshotSource>>>,
     failed: AtomicBool,
@@ -241,6 +242,8 @@ pub struct RaftHandle {
 pub fn start(config: Config, parts: Parts) -> Result<RaftHandle, StartError> {
     let applied = parts.state.applied();
     let from = recover(&config, parts.log.as_ref(), &applied)?;
+    let beginning = parts.log.state().map_err(RecoverError::from)?.bootstrap.and_then(|bootstrap| bootstrap.members);
+    let first_voters = beginning.map(|members| members.voters).unwrap_or_default();
     let core = Core::new(config.core(), parts.log.clone(), &from)?;
     let to_writer = Arc::new(Queue::new(config.stage_queue_max));
     let to_applier = Arc::new(Queue::new(config.stage_queue_max));
@@ -257,6 +260,7 @@ pub fn start(config: Config, parts: Parts) -> Result<RaftHandle, StartError> {
         apply_runs: AtomicU64::new(0),
         refused_busy: AtomicU64::new(0),
         view: Mutex::default(),
+        first_voters,
         outgoing: Mutex::default(),
         failed: AtomicBool::new(false),
         fatal: parts.fatal,
@@ -378,6 +382,11 @@ impl RaftHandle {
     /// Asks another voter to take over. Whether it did is seen by [`RaftHandle::watch`].
     pub fn transfer(&self, to: u64) {
         self.shared.inbox.order(Input::Transfer { to });
+    }
+
+    /// The voters that the cluster began with: a member that joins is started with the same.
+    pub fn first_voters(&self) -> Vec<u64> {
+        self.shared.first_voters.clone()
     }
 
     /// The members, and how far they are.

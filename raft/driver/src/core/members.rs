@@ -36,6 +36,8 @@ pub struct PeerProgress {
     pub matched: Index,
     /// It was heard of within an election timeout.
     pub active: bool,
+    /// It is active, and so little behind that it may be given a vote.
+    pub caught_up: bool,
     /// A snapshot is on its way to it.
     pub snapshot: bool,
 }
@@ -124,6 +126,7 @@ impl Core {
                 voter: raft.prs().conf().voters().contains(*id),
                 matched: progress.matched,
                 active: progress.recent_active,
+                caught_up: self.caught_up(*id),
                 snapshot: progress.state == ProgressState::Snapshot,
             })
             .collect();
@@ -133,8 +136,15 @@ impl Core {
 
     /// The voter that can take over soonest.
     pub fn successor(&self) -> Option<u64> {
-        let able = self.peers().into_iter().filter(|peer| peer.voter && peer.active && !peer.snapshot);
-        able.max_by_key(|peer| peer.matched).map(|peer| peer.id)
+        let able = self.peers().into_iter().filter(|peer| peer.voter && !peer.snapshot);
+        // Whether it is active is known anew every election timeout only.
+        able.max_by_key(|peer| (peer.caught_up, peer.matched)).map(|peer| peer.id)
+    }
+
+    fn caught_up(&self, id: u64) -> bool {
+        let committed = self.node.raft.raft_log.committed;
+        let progress = self.node.raft.prs().get(id);
+        progress.is_some_and(|at| at.recent_active && at.matched + CAUGHT_UP_ENTRIES >= committed)
     }
 
     /// The first entry that a peer which receives a snapshot will ask for next: the log keeps it, so that the peer needs no
@@ -170,12 +180,7 @@ impl Core {
         {
             return Ok(Err(Rejected::Members("it leads: leadership must be handed over first")));
         }
-        let committed = raft.raft_log.committed;
-        let behind = |id| {
-            let progress = raft.prs().get(id);
-            progress.is_none_or(|at| !at.recent_active || at.matched + CAUGHT_UP_ENTRIES < committed)
-        };
-        if changes.iter().any(|change| matches!(change, MemberChange::Promote(id) if behind(*id))) {
+        if changes.iter().any(|change| matches!(change, MemberChange::Promote(id) if !self.caught_up(*id))) {
             return Ok(Err(Rejected::Members("it has not caught up yet")));
         }
         let mut change = ConfChangeV2 {

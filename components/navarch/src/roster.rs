@@ -1,0 +1,237 @@
+//! Who the members of the control plane are meant to be, and where each is reached: records in the replicated store.
+//!
+//! A record says what is wanted; the leader changes consensus' own members until they are that (see [`decide`]). So any
+//! member can take an order, and a leader that takes over goes on with it. A record of a member that was removed stays,
+//! so that its id is never given to another.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use navarch_raft_contract::{
+    AppliedBatch, ApplySink, Compare, ConfState, KeyRange, Op, OpKind, ReadError, StateReader, Txn,
+};
+use navarch_raft_driver::{MemberChange, PeerProgress, Peers};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+/// What keys of records begin with. No object's key does.
+const PREFIX: &[u8] = b"navarch/members/";
+
+/// What a member is meant to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wanted {
+    /// It votes, as soon as it has caught up.
+    Voter,
+    /// It follows without a vote.
+    Learner,
+    /// It is none any more.
+    Removed,
+}
+
+/// A member's record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    /// Its id: never another's, before or after.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Where it takes its peers' connections, `host:port`.
+    pub peer_address: String,
+    /// Where its API is, `https://host:port`.
+    pub server: String,
+    /// What it is meant to be.
+    pub wanted: Wanted,
+}
+
+/// All records, by id, each with the revision of its last change.
+pub type Members = BTreeMap<u64, (Member, u64)>;
+
+fn key(id: u64) -> Bytes {
+    // Of one length, so that they sort as numbers do.
+    Bytes::from([PREFIX, format!("{id:020}").as_bytes()].concat())
+}
+
+/// Reads all records.
+///
+/// # Errors
+/// If the store fails or a record is none.
+pub fn read(reader: &dyn StateReader) -> Result<Members, ReadError> {
+    let (page, _) = reader.range(&KeyRange::prefix(PREFIX), None, usize::MAX)?;
+    let decode = |value: &[u8]| {
+        serde_json::from_slice::<Member>(value).map_err(|error| ReadError::Database(format!("a member's record: {error}")))
+    };
+    page.items.iter().map(|item| decode(&item.value).map(|member| (member.id, (member, item.mod_revision)))).collect()
+}
+
+/// The transaction that writes a record if it was not changed since `revision` (0: if there is none).
+///
+/// # Errors
+/// If it cannot be encoded.
+pub fn put(member: &Member, revision: u64) -> serde_json::Result<Txn> {
+    let value = Bytes::from(serde_json::to_vec(member)?);
+    let key = key(member.id);
+    Ok(Txn {
+        compares: vec![Compare { key: key.clone(), mod_revision: revision }],
+        ops: vec![Op { kind: OpKind::Put as i32, key, value, expires_at_ms: 0 }],
+    })
+}
+
+/// Follows the records, and tells the network of them.
+pub struct Roster {
+    reader: Arc<dyn StateReader>,
+    peers: Peers,
+    /// Where members are that have no record here yet: a member that has just joined knows them from its admission.
+    seeds: BTreeMap<u64, String>,
+    members: watch::Sender<Members>,
+}
+
+impl Roster {
+    /// Starts with the records that are there.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn new(
+        reader: Arc<dyn StateReader>,
+        peers: Peers,
+        seeds: BTreeMap<u64, String>,
+    ) -> Result<Arc<Self>, ReadError> {
+        let members = watch::Sender::new(read(&*reader)?);
+        let this = Self { reader, peers, seeds, members };
+        this.connect();
+        Ok(Arc::new(this))
+    }
+
+    /// The records as they change.
+    pub fn watch(&self) -> watch::Receiver<Members> {
+        self.members.subscribe()
+    }
+
+    /// The records now.
+    pub fn members(&self) -> Members {
+        self.members.borrow().clone()
+    }
+
+    fn connect(&self) {
+        let mut addresses = self.seeds.clone();
+        for (member, _) in self.members.borrow().values() {
+            match member.wanted {
+                Wanted::Removed => addresses.remove(&member.id),
+                _ => addresses.insert(member.id, member.peer_address.clone()),
+            };
+        }
+        self.peers.set_peers(addresses);
+    }
+
+    fn reload(&self) {
+        match read(&*self.reader) {
+            Ok(members) => {
+                self.members.send_replace(members);
+                self.connect();
+            }
+            Err(error) => tracing::error!(%error, "the members' records cannot be read"),
+        }
+    }
+}
+
+impl ApplySink for Roster {
+    fn applied(&self, batch: &AppliedBatch) {
+        // They change so seldom that reading all of them is nothing.
+        if batch.events.iter().any(|event| event.key.starts_with(PREFIX)) {
+            self.reload();
+        }
+    }
+
+    fn replaced(&self) {
+        self.reload();
+    }
+}
+
+/// What the leader does next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Change the members.
+    Change(MemberChange),
+    /// Hand leadership over: this member is to go.
+    HandOver,
+}
+
+/// The next step from the members as they are to those that are wanted, if one can be made now.
+pub fn decide(own: u64, wanted: &Members, now: &ConfState, progress: &[PeerProgress]) -> Option<Step> {
+    let records = || wanted.values().map(|(member, _)| member);
+    let votes = |id: &u64| now.voters.contains(id);
+    let learns = |id: &u64| now.learners.contains(id);
+    let caught_up = |id: u64| progress.iter().any(|peer| peer.id == id && peer.caught_up);
+    // Who has to go is not waited for; but never the last voter, whatever was ordered.
+    if now.voters.len() > 1
+        && let Some(gone) = records().find(|member| {
+            member.wanted == Wanted::Removed && votes(&member.id) || member.wanted == Wanted::Learner && votes(&member.id)
+        })
+    {
+        return Some(match (gone.id == own, gone.wanted) {
+            (true, _) => Step::HandOver,
+            (false, Wanted::Learner) => Step::Change(MemberChange::Demote(gone.id)),
+            (false, _) => Step::Change(MemberChange::Remove(gone.id)),
+        });
+    }
+    if let Some(gone) = records().find(|member| member.wanted == Wanted::Removed && learns(&member.id)) {
+        return Some(Step::Change(MemberChange::Remove(gone.id)));
+    }
+    if let Some(new) = records().find(|m| m.wanted != Wanted::Removed && !votes(&m.id) && !learns(&m.id)) {
+        return Some(Step::Change(MemberChange::AddLearner(new.id)));
+    }
+    let ready = records().find(|m| m.wanted == Wanted::Voter && learns(&m.id) && caught_up(m.id));
+    ready.map(|member| Step::Change(MemberChange::Promote(member.id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: u64, wanted: Wanted) -> (u64, (Member, u64)) {
+        let text = id.to_string();
+        (id, (Member { id, name: text.clone(), peer_address: text.clone(), server: text, wanted }, 1))
+    }
+
+    #[test]
+    fn steps_lead_to_what_is_wanted() {
+        use Wanted::{Learner, Removed, Voter};
+        let conf = |voters: &[u64], learners: &[u64]| ConfState {
+            voters: voters.to_vec(),
+            learners: learners.to_vec(),
+            ..ConfState::default()
+        };
+        let change = |change| Some(Step::Change(change));
+        let cases: [(&[(u64, Wanted)], ConfState, &[u64], Option<Step>); 12] = [
+            (&[(1, Voter)], conf(&[1], &[]), &[], None),
+            (&[(1, Voter), (2, Voter)], conf(&[1], &[]), &[], change(MemberChange::AddLearner(2))),
+            (&[(1, Voter), (2, Voter)], conf(&[1], &[2]), &[], None),
+            (&[(1, Voter), (2, Voter)], conf(&[1], &[2]), &[2], change(MemberChange::Promote(2))),
+            (&[(1, Voter), (2, Learner)], conf(&[1], &[2]), &[2], None),
+            (&[(1, Voter), (2, Voter)], conf(&[1, 2], &[]), &[2], None),
+            (&[(1, Voter), (2, Removed)], conf(&[1, 2], &[]), &[2], change(MemberChange::Remove(2))),
+            (&[(1, Voter), (2, Removed)], conf(&[1], &[2]), &[], change(MemberChange::Remove(2))),
+            (&[(1, Voter), (2, Learner)], conf(&[1, 2], &[]), &[], change(MemberChange::Demote(2))),
+            (&[(1, Removed), (2, Voter)], conf(&[1, 2], &[]), &[2], Some(Step::HandOver)),
+            (&[(1, Removed)], conf(&[1], &[]), &[], None),
+            // Nobody is removed for the want of a record.
+            (&[], conf(&[1, 2], &[]), &[], None),
+        ];
+        for (wanted, now, caught_up, expected) in cases {
+            let wanted: Members = wanted.iter().map(|(id, wanted)| member(*id, *wanted)).collect();
+            let progress: Vec<_> = caught_up
+                .iter()
+                .map(|id| PeerProgress { id: *id, caught_up: true, ..PeerProgress::default() })
+                .collect();
+            assert_eq!(decide(1, &wanted, &now, &progress), expected, "{wanted:?} from {now:?}");
+        }
+    }
+
+    #[test]
+    fn records_sort_by_id_and_belong_to_no_resource() {
+        assert!(key(9) < key(10) && key(99) < key(100));
+        assert_eq!(navarch_store::key::prefix_of(&key(1)), Some(PREFIX));
+    }
+}
