@@ -1,7 +1,7 @@
-//! Who makes a request: from the client's certificate or a service-account token.
+//! Who makes a request: from the client's certificate, a service-account token or a bootstrap token.
 //!
 //! A certificate is believed only after it was verified here against the cluster's authority, even though TLS has done so
-//! before; a token only while the objects it is bound to live. What is wrong is 401 with no more than that.
+//! before; a token only while the objects it is bound to live, or the Secret that it is kept in. What is wrong is 401 with no more than that.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use ring::digest;
 use rustls::server::danger::ClientCertVerifier;
 
+use crate::bootstrap_token::{self, BootstrapToken};
 use crate::token::{Claims, Tokens};
 use crate::view::ObjectView;
 
@@ -162,6 +163,15 @@ impl Authenticator {
             tracing::debug!(%why, "token refused");
             unauthorized()
         };
+        if let Ok(bootstrap) = token.parse::<BootstrapToken>() {
+            // They are for the API server alone.
+            let matching: Vec<_> = audiences.iter().filter(|a| self.tokens.audiences().contains(a)).cloned().collect();
+            if matching.is_empty() {
+                return Err(refuse(&"the token is for another audience"));
+            }
+            let user = bootstrap_token::user(&bootstrap, &*self.view, now).map_err(|why| refuse(&why))?;
+            return Ok((user, matching));
+        }
         let claims = match self.known_tokens.get(&key) {
             Some(known) => known,
             None => {

@@ -1,7 +1,7 @@
 //! Who is asking, and what they may do.
 //!
-//! Certificates and keys of the cluster ([`pki`]), authentication by client certificate and service-account token
-//! ([`authenticate`], [`token`]), authorization by RBAC and for nodes ([`authorize`], [`rbac`], [`node`]), and the review
+//! Certificates and keys of the cluster ([`pki`]), authentication by client certificate, service-account token and
+//! bootstrap token ([`authenticate`], [`token`], [`bootstrap_token`]), authorization by RBAC and for nodes ([`authorize`], [`rbac`], [`node`]), and the review
 //! resources that let clients ask both ([`virtual_resources`]).
 //!
 //! Everything here answers from memory through [`view::ObjectView`] and never waits; nothing here writes to the store.
@@ -10,6 +10,7 @@
 pub mod attributes;
 pub mod authenticate;
 pub mod authorize;
+pub mod bootstrap_token;
 pub mod impersonation;
 pub mod node;
 pub mod pki;
@@ -21,6 +22,7 @@ pub mod virtual_resources;
 pub use attributes::{Attributes, Decision};
 pub use authenticate::{Authenticator, Credentials};
 pub use authorize::Authorizer;
+pub use bootstrap_token::{BootstrapToken, JoinRole, JoinToken};
 pub use pki::{Identity, Pki, PkiError};
 pub use view::ObjectView;
 pub use virtual_resources::VirtualResources;
@@ -43,6 +45,12 @@ pub const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 pub const ALL_SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 /// What precedes the namespace in the group of its service accounts.
 pub const SERVICE_ACCOUNT_GROUP_PREFIX: &str = "system:serviceaccounts:";
+
+/// Where a machine asks to join the cluster.
+pub const JOIN_PATH: &str = "/navarch/v1/join";
+
+/// Who a node's network agent is to the API.
+pub const PROXY_USER: &str = "system:kube-proxy";
 
 /// The user name of a service account.
 pub fn service_account_user(namespace: &str, name: &str) -> String {

@@ -1,5 +1,7 @@
-//! The cluster's certificate authority, the certificates made by it, and the key of the service-account issuer.
+//! The cluster's certificate authorities, the certificates made by them, and the key of the service-account issuer.
 //!
+//! There are two authorities: one of the cluster, by which clients, API servers and agents know each other, and one of
+//! its control-plane members ([`peer`]), which signs nothing else. A certificate of one is never taken for the other's.
 //! All keys are ECDSA P-256. Files are written with mode 0600 into one directory, complete or not at all. A certificate is
 //! made anew when it is missing, near its end, from another authority, or for other names; the authority and the issuer's
 //! key are never replaced while they can be read.
@@ -9,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rcgen::{Issuer, KeyPair};
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
@@ -18,14 +19,25 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::token::SigningKey;
 
+mod authority;
 mod files;
 mod issue;
 mod kubeconfig;
+mod member;
+pub mod peer;
 mod request;
 
+use authority::Authority;
+pub use authority::hash_of as ca_hash_of;
+pub use files::write as write_private;
 pub use issue::Subject;
 pub use kubeconfig::{Kubeconfig, write as write_kubeconfig};
-pub use request::organizations as request_organizations;
+pub use member::MemberSecrets;
+pub use request::{KeyRequest, RequestedKey, organizations as request_organizations};
+
+/// The names of every API server.
+pub const SERVING_NAMES: [&str; 5] =
+    ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"];
 
 /// How long before its end a certificate is replaced.
 const RENEW_BEFORE_SECONDS: i64 = 60 * 24 * 60 * 60;
@@ -101,12 +113,11 @@ pub struct ServingNames {
     pub addresses: Vec<IpAddr>,
 }
 
-/// The certificate authority and what it has made, in a directory.
+/// The certificate authorities and what they have made, in a directory.
 pub struct Pki {
     directory: PathBuf,
-    ca_pem: String,
-    ca: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
+    ca: Authority,
+    peer_ca: Authority,
     service_account_key: Arc<SigningKey>,
     now: Timestamp,
 }
@@ -118,7 +129,7 @@ impl std::fmt::Debug for Pki {
 }
 
 impl Pki {
-    /// Loads the authority and the issuer's key from a directory, or makes them.
+    /// Loads the authorities and the issuer's key from a directory, or makes them.
     ///
     /// # Errors
     /// If files cannot be read or written, or hold something else.
@@ -132,37 +143,29 @@ impl Pki {
     /// As [`Pki::open`].
     pub fn open_at(directory: &Path, now: Timestamp) -> Result<Self, PkiError> {
         files::make_directory(directory)?;
-        let ca = files::load_or_make(directory, "ca", || issue::authority(now))?;
-        let broken = |why: String| PkiError::Content { path: directory.join("ca.crt"), why };
-        let key = KeyPair::from_pem(&ca.key_pem).map_err(|e| broken(e.to_string()))?;
-        let issuer = Issuer::from_ca_cert_pem(&ca.certificate_pem, key).map_err(|e| broken(e.to_string()))?;
-        let certificate = ca.chain()?.into_iter().next().ok_or_else(|| broken("no certificate".to_owned()))?;
-        if issue::seconds_left(&certificate, now).is_none_or(|left| left <= 0) {
-            return Err(broken("the certificate authority has expired or is no certificate".to_owned()));
-        }
+        let ca = Authority::open(directory, "ca", "kubernetes", now)?;
+        let peer_ca = Authority::open(directory, "peer-ca", "navarch-members", now)?;
         let key_path = directory.join("sa.key");
         let key_pem = files::load_or_make_text(&key_path, issue::new_key)?;
         let bad_key = |why: String| PkiError::Content { path: key_path.clone(), why };
         let der = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|e| bad_key(e.to_string()))?;
         let signing = SigningKey::from_pkcs8(der.secret_der()).map_err(|_| bad_key("no P-256 key".to_owned()))?;
-        Ok(Self {
-            directory: directory.to_owned(),
-            ca_pem: ca.certificate_pem,
-            ca: certificate,
-            issuer,
-            service_account_key: Arc::new(signing),
-            now,
-        })
+        Ok(Self { directory: directory.to_owned(), ca, peer_ca, service_account_key: Arc::new(signing), now })
     }
 
     /// The authority's certificate.
     pub fn ca_pem(&self) -> &str {
-        &self.ca_pem
+        &self.ca.pem
+    }
+
+    /// What tokens pin: see [`ca_hash_of`].
+    pub fn ca_hash(&self) -> &str {
+        &self.ca.hash
     }
 
     /// The authority's certificate, for rustls.
     pub fn ca_der(&self) -> &CertificateDer<'static> {
-        &self.ca
+        &self.ca.der
     }
 
     /// Where the files are.
@@ -180,12 +183,16 @@ impl Pki {
     /// # Errors
     /// If files cannot be read or written.
     pub fn identity(&self, name: &str, subject: &Subject) -> Result<Identity, PkiError> {
+        self.identity_of(&self.ca, name, subject)
+    }
+
+    fn identity_of(&self, authority: &Authority, name: &str, subject: &Subject) -> Result<Identity, PkiError> {
         if let Some(present) = files::load(&self.directory, name)?
-            && issue::serves(&present, subject, &self.ca, self.now, RENEW_BEFORE_SECONDS)
+            && issue::serves(&present, subject, &authority.der, self.now, RENEW_BEFORE_SECONDS)
         {
             return Ok(present);
         }
-        let made = issue::leaf(subject, &self.issuer, self.now)?;
+        let made = issue::leaf(subject, &authority.issuer, self.now)?;
         files::store(&self.directory, name, &made)?;
         Ok(made)
     }
@@ -195,7 +202,15 @@ impl Pki {
     /// # Errors
     /// If it cannot be made.
     pub fn issue(&self, subject: &Subject) -> Result<Identity, PkiError> {
-        issue::leaf(subject, &self.issuer, self.now)
+        issue::leaf(subject, &self.ca.issuer, self.now)
+    }
+
+    /// A new certificate for a key that never was here, PEM. What it is for comes from the caller, not from the request.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn issue_for(&self, key: &RequestedKey, subject: &Subject) -> Result<String, PkiError> {
+        issue::certificate(subject, key.public(), &self.ca.issuer, self.now)
     }
 
     /// What the API server shows to clients.
@@ -204,14 +219,7 @@ impl Pki {
     /// If files cannot be read or written.
     pub fn apiserver_serving(&self, names: &ServingNames) -> Result<Identity, PkiError> {
         let mut subject = Subject::server("kube-apiserver");
-        let own = [
-            "kubernetes",
-            "kubernetes.default",
-            "kubernetes.default.svc",
-            "kubernetes.default.svc.cluster.local",
-            "localhost",
-        ];
-        subject.dns = own.iter().map(|n| (*n).to_owned()).chain(names.dns.iter().cloned()).collect();
+        subject.dns = SERVING_NAMES.iter().map(|n| (*n).to_owned()).chain(names.dns.iter().cloned()).collect();
         subject.addresses = vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
         subject.addresses.extend(&names.addresses);
         self.identity("apiserver", &subject)
@@ -260,11 +268,7 @@ impl Pki {
     /// # Errors
     /// If it cannot be made.
     pub fn agent(&self, node: &str, addresses: &[IpAddr]) -> Result<Identity, PkiError> {
-        let mut subject = Subject::client(&format!("{}{node}", crate::NODE_USER_PREFIX), &[crate::NODES_GROUP]);
-        subject.server = true;
-        subject.dns = vec![node.to_owned()];
-        subject.addresses = addresses.to_vec();
-        self.issue(&subject)
+        self.issue(&Subject::agent(node, addresses))
     }
 
     /// The authority as the only root of trust.
@@ -272,9 +276,7 @@ impl Pki {
     /// # Errors
     /// If the TLS library does not take it.
     pub fn roots(&self) -> Result<RootCertStore, PkiError> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.ca.clone()).map_err(|e| PkiError::Tls(e.to_string()))?;
-        Ok(roots)
+        self.ca.roots()
     }
 
     /// Verifies clients' certificates against the authority; clients without one pass, to show a token.
@@ -289,7 +291,8 @@ impl Pki {
             .map_err(|e| PkiError::Tls(e.to_string()))
     }
 
-    /// A TLS server that asks clients for certificates of the authority. The caller sets the protocols.
+    /// A TLS server that asks clients for certificates of the authority. The caller sets the protocols. It shows the
+    /// authority's certificate too: a machine that joins knows only its hash.
     ///
     /// # Errors
     /// If the TLS library refuses the identity.
@@ -299,7 +302,7 @@ impl Pki {
             .with_safe_default_protocol_versions()
             .map_err(tls)?
             .with_client_cert_verifier(self.client_verifier()?)
-            .with_single_cert(identity.chain()?, identity.key()?)
+            .with_single_cert(self.ca.chain_of(identity)?, identity.key()?)
             .map_err(tls)
     }
 
@@ -322,82 +325,4 @@ impl Pki {
 pub const KUBELET_CLIENT_USER: &str = "kube-apiserver-kubelet-client";
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used)]
-
-    use std::os::unix::fs::PermissionsExt;
-
-    use jiff::SignedDuration;
-
-    use super::*;
-
-    fn later(now: Timestamp, days: i64) -> Timestamp {
-        now.checked_add(SignedDuration::from_hours(24 * days)).unwrap()
-    }
-
-    #[test]
-    fn what_was_made_is_found_again_until_it_nears_its_end() {
-        let directory = tempfile::tempdir().unwrap();
-        let now = Timestamp::now();
-        let first = Pki::open_at(directory.path(), now).unwrap();
-        let admin = first.admin().unwrap();
-        let again = Pki::open_at(directory.path(), now).unwrap();
-        assert_eq!(again.ca_pem(), first.ca_pem());
-        assert_eq!(again.service_account_key().id(), first.service_account_key().id());
-        assert_eq!(again.admin().unwrap().certificate_pem, admin.certificate_pem);
-        let near = Pki::open_at(directory.path(), later(now, 320)).unwrap();
-        assert_eq!(near.ca_pem(), first.ca_pem());
-        assert_ne!(near.admin().unwrap().certificate_pem, admin.certificate_pem);
-    }
-
-    #[test]
-    fn other_names_need_another_certificate() {
-        let directory = tempfile::tempdir().unwrap();
-        let pki = Pki::open(directory.path()).unwrap();
-        let mut names = ServingNames::default();
-        let first = pki.apiserver_serving(&names).unwrap();
-        assert_eq!(pki.apiserver_serving(&names).unwrap().certificate_pem, first.certificate_pem);
-        names.addresses.push(IpAddr::from([10, 96, 0, 1]));
-        assert_ne!(pki.apiserver_serving(&names).unwrap().certificate_pem, first.certificate_pem);
-    }
-
-    #[test]
-    fn nobody_else_reads_the_files() {
-        let directory = tempfile::tempdir().unwrap();
-        let pki = Pki::open(&directory.path().join("pki")).unwrap();
-        pki.admin().unwrap();
-        for entry in std::fs::read_dir(pki.directory()).unwrap() {
-            let entry = entry.unwrap();
-            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
-        }
-    }
-
-    #[test]
-    fn damage_is_told_and_nothing_replaced() {
-        let directory = tempfile::tempdir().unwrap();
-        drop(Pki::open(directory.path()).unwrap());
-        std::fs::write(directory.path().join("sa.key"), "no key").unwrap();
-        let error = Pki::open(directory.path()).unwrap_err().to_string();
-        assert!(error.contains("sa.key") && !error.contains("no key"), "{error}");
-        std::fs::remove_file(directory.path().join("ca.key")).unwrap();
-        assert!(Pki::open(directory.path()).is_err(), "half an authority is not completed");
-    }
-
-    #[test]
-    fn a_foreign_authority_s_certificate_is_not_kept() {
-        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let foreign = Pki::open(one.path()).unwrap().admin().unwrap();
-        let pki = Pki::open(two.path()).unwrap();
-        files::store(two.path(), "admin", &foreign).unwrap();
-        assert_ne!(pki.admin().unwrap().certificate_pem, foreign.certificate_pem);
-    }
-
-    #[test]
-    fn tls_takes_what_was_made() {
-        let directory = tempfile::tempdir().unwrap();
-        let pki = Pki::open(directory.path()).unwrap();
-        pki.server_config(&pki.apiserver_serving(&ServingNames::default()).unwrap()).unwrap();
-        pki.client_config(&pki.node_client("n1").unwrap()).unwrap();
-        pki.kubelet_serving("n1", &[IpAddr::from([10, 0, 0, 1])]).unwrap();
-    }
-}
+mod tests;

@@ -160,3 +160,27 @@ fn nobody_is_anonymous_but_for_health() {
         assert_eq!(Authenticator::anonymous(path).is_some(), open, "{path}");
     }
 }
+
+#[test]
+fn a_bootstrap_token_is_for_the_api_server_while_its_secret_is_there() {
+    let setting = setting();
+    let token = crate::BootstrapToken::generate().unwrap();
+    assert_eq!(setting.bearer(&token.bearer()).unwrap_err().code(), 401);
+    let expires = now() + jiff::SignedDuration::from_hours(1);
+    let secret = crate::bootstrap_token::secret_value(&token, crate::JoinRole::Node, expires, "");
+    setting.view.put(&crate::view::SECRETS, &secret).unwrap();
+    let user = setting.bearer(&token.bearer()).unwrap().unwrap();
+    assert_eq!(user.name, format!("system:bootstrap:{}", token.id()));
+    let other = crate::BootstrapToken::generate().unwrap();
+    let wrong = format!("{}.{}", token.id(), other.bearer().split_once('.').unwrap().1);
+    assert_eq!(setting.bearer(&wrong).unwrap_err().code(), 401);
+    assert_eq!(setting.authenticator.token(&token.bearer(), &["vault".to_owned()]).unwrap_err().code(), 401);
+    setting.view.remove(&crate::view::SECRETS, "kube-system", &crate::bootstrap_token::name_of(token.id()));
+    assert_eq!(setting.bearer(&token.bearer()).unwrap_err().code(), 401);
+    // Nor is it remembered beyond its end.
+    setting.view.put(&crate::view::SECRETS, &secret).unwrap();
+    let later = setting.authenticator.with_clock(|| Timestamp::now() + jiff::SignedDuration::from_hours(2));
+    let bearer = token.bearer();
+    let credentials = Credentials { bearer: Some(&bearer), client_cert_der: None };
+    assert_eq!(later.authenticate(&credentials).unwrap_err().code(), 401);
+}

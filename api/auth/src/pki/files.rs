@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Identity, PkiError};
 
-fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> PkiError {
+pub(super) fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> PkiError {
     move |source| PkiError::File { path: path.to_owned(), source }
 }
 
@@ -15,7 +15,7 @@ pub(super) fn make_directory(directory: &Path) -> Result<(), PkiError> {
     made.map_err(failed(directory))
 }
 
-fn read(path: &Path) -> Result<Option<String>, PkiError> {
+pub(super) fn read(path: &Path) -> Result<Option<String>, PkiError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -23,8 +23,11 @@ fn read(path: &Path) -> Result<Option<String>, PkiError> {
     }
 }
 
-/// Writes a file completely or not at all.
-pub(super) fn write(path: &Path, text: &str) -> Result<(), PkiError> {
+/// Writes a file that only its owner may read, completely or not at all.
+///
+/// # Errors
+/// If it cannot be written; what was there before is there still.
+pub fn write(path: &Path, text: &str) -> Result<(), PkiError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let temporary = path.with_file_name(name);

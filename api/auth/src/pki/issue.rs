@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, SanType,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
 };
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -47,9 +47,18 @@ impl Subject {
     pub fn server(user: &str) -> Self {
         Self { user: user.to_owned(), server: true, ..Self::default() }
     }
+
+    /// A node's agent: one certificate for what it shows to the API server and to those who call it.
+    pub fn agent(node: &str, addresses: &[IpAddr]) -> Self {
+        let mut subject = Self::client(&format!("{}{node}", crate::NODE_USER_PREFIX), &[crate::NODES_GROUP]);
+        subject.server = true;
+        subject.dns = vec![node.to_owned()];
+        subject.addresses = addresses.to_vec();
+        subject
+    }
 }
 
-fn failed(error: rcgen::Error) -> PkiError {
+pub(super) fn failed(error: rcgen::Error) -> PkiError {
     PkiError::Issue(error.to_string())
 }
 
@@ -62,11 +71,11 @@ fn at(seconds: i64) -> Result<OffsetDateTime, PkiError> {
 }
 
 /// A new authority, for ten years.
-pub(super) fn authority(now: Timestamp) -> Result<Identity, PkiError> {
+pub(super) fn authority(name: &str, now: Timestamp) -> Result<Identity, PkiError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
     let mut params = CertificateParams::new(Vec::<String>::new()).map_err(failed)?;
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, "kubernetes");
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     params.not_before = at(now.as_second() - BACKDATE_SECONDS)?;
@@ -78,6 +87,17 @@ pub(super) fn authority(now: Timestamp) -> Result<Identity, PkiError> {
 /// A new certificate, for one year.
 pub(super) fn leaf(subject: &Subject, issuer: &Issuer<'static, KeyPair>, now: Timestamp) -> Result<Identity, PkiError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
+    let certificate_pem = certificate(subject, &key, issuer, now)?;
+    Ok(Identity { certificate_pem, key_pem: key.serialize_pem() })
+}
+
+/// A new certificate of somebody's key, for one year, PEM.
+pub(super) fn certificate(
+    subject: &Subject,
+    key: &impl PublicKeyData,
+    issuer: &Issuer<'static, KeyPair>,
+    now: Timestamp,
+) -> Result<String, PkiError> {
     let mut params = CertificateParams::new(Vec::<String>::new()).map_err(failed)?;
     params.distinguished_name = rcgen::DistinguishedName::new();
     for group in &subject.groups {
@@ -96,8 +116,7 @@ pub(super) fn leaf(subject: &Subject, issuer: &Issuer<'static, KeyPair>, now: Ti
     params.extended_key_usages = usages.into_iter().filter_map(|(wanted, usage)| wanted.then_some(usage)).collect();
     params.not_before = at(now.as_second() - BACKDATE_SECONDS)?;
     params.not_after = at(now.as_second() + YEAR_SECONDS)?;
-    let certificate = params.signed_by(&key, issuer).map_err(failed)?;
-    Ok(Identity { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    Ok(params.signed_by(key, issuer).map_err(failed)?.pem())
 }
 
 /// Seconds until a certificate ends; `None` if it is no certificate.

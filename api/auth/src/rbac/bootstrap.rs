@@ -17,6 +17,9 @@ mod roles;
 /// Turns repairs off for an object when it is `false`.
 const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
+/// The role and the binding by which join tokens reach [`crate::JOIN_PATH`].
+const JOIN_ROLE: &str = "navarch:join";
+
 /// How an object is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteKind {

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{GROUP, metadata};
-use crate::{ALL_AUTHENTICATED, ALL_SERVICE_ACCOUNTS, ALL_UNAUTHENTICATED, PRIVILEGED_GROUP};
+use super::{GROUP, JOIN_ROLE, metadata};
+use crate::{ALL_AUTHENTICATED, ALL_SERVICE_ACCOUNTS, ALL_UNAUTHENTICATED, JoinRole, PRIVILEGED_GROUP};
 
 /// A subject in a binding's list.
 pub(super) enum To {
@@ -51,7 +51,7 @@ pub(super) fn cluster_role_bindings() -> Vec<Value> {
         ("system:basic-user", &[Group(ALL_AUTHENTICATED)]),
         ("system:public-info-viewer", &[Group(ALL_AUTHENTICATED), Group(ALL_UNAUTHENTICATED)]),
         ("system:monitoring", &[Group("system:monitoring")]),
-        ("system:node-proxier", &[User("system:kube-proxy")]),
+        ("system:node-proxier", &[User(crate::PROXY_USER)]),
         (CONTROLLER_MANAGER, &[User(CONTROLLER_MANAGER)]),
         ("system:kube-dns", &[ServiceAccount("kube-dns")]),
         (SCHEDULER, &[User(SCHEDULER)]),
@@ -71,6 +71,8 @@ pub(super) fn cluster_role_bindings() -> Vec<Value> {
         "system:kubelet-api-admin",
         kubelet_client,
     ));
+    let joining = &[Group(JoinRole::Server.group()), Group(JoinRole::Node.group())];
+    all.push(binding("", JOIN_ROLE, "ClusterRole", JOIN_ROLE, joining));
     all
 }
 

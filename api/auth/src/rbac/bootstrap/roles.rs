@@ -166,6 +166,8 @@ const PLAIN: &[(&str, &[Rule])] = &[
         on("*", "-", "nodes/proxy nodes/metrics nodes/stats nodes/log nodes/healthz nodes/pods nodes/configz"),
     ]),
     ("system:node-bootstrapper", &[on("create get list watch", CERTIFICATES, "certificatesigningrequests")]),
+    // Not upstream's: who shows a join token may ask to join, and what as is for the endpoint to judge.
+    (super::JOIN_ROLE, &[paths("post", crate::JOIN_PATH)]),
     ("system:auth-delegator", &[
         on("create", "authentication.k8s.io", "tokenreviews"),
         on("create", "authorization.k8s.io", "subjectaccessreviews"),
