@@ -12,6 +12,9 @@ pub struct ServerSettings {
     pub bind_address: IpAddr,
     /// The port to listen on.
     pub port: u16,
+    /// The port on which the other members of the control plane are listened to; unset: the one after [`Self::port`]. 0 is
+    /// any that is free: for a control plane of one member, which nobody looks for.
+    pub peer_port: Option<u16>,
     /// The address that clients and pods are told; unset: the machine's own.
     pub advertise_address: Option<IpAddr>,
     /// Further names and addresses for the serving certificate.
@@ -47,6 +50,7 @@ impl Default for ServerSettings {
         Self {
             bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             port: 6443,
+            peer_port: None,
             advertise_address: None,
             extra_sans: Vec::new(),
             node_port_min: 30_000,
@@ -58,6 +62,11 @@ impl Default for ServerSettings {
 }
 
 impl ServerSettings {
+    /// The port on which the other members are listened to.
+    pub fn peer_port(&self) -> u16 {
+        self.peer_port.unwrap_or(self.port.saturating_add(1))
+    }
+
     pub(crate) fn validate(&self, findings: &mut Vec<String>) {
         if self.port == 0 {
             findings.push("server.port: 0: must be between 1 and 65535".to_owned());
@@ -68,8 +77,13 @@ impl ServerSettings {
                 self.node_port_min, self.node_port_max
             ));
         }
-        if (self.node_port_min..=self.node_port_max).contains(&self.port) {
-            findings.push(format!("server.port: {}: lies in the range of node ports", self.port));
+        for (key, port) in [("port", self.port), ("peer_port", self.peer_port())] {
+            if (self.node_port_min..=self.node_port_max).contains(&port) {
+                findings.push(format!("server.{key}: {port}: lies in the range of node ports"));
+            }
+        }
+        if self.peer_port() == self.port {
+            findings.push(format!("server.peer_port: {}: must not be server.port", self.port));
         }
         if self.requests_in_flight_max == 0 {
             findings.push("server.requests_in_flight_max: 0: must be at least 1".to_owned());

@@ -4,6 +4,8 @@
 //! that no authorization rule stands behind, since it makes the rules; it writes through the registry, so defaults and
 //! validation hold for it too.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::future::try_join_all;
@@ -25,11 +27,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Creates under way at once: they share syncs.
 const WRITES_AT_ONCE: usize = 64;
 
-/// Where the API server is reached by pods.
-pub struct Reach {
-    pub address: std::net::IpAddr,
-    pub port: u16,
-}
+/// Where API servers are reached by pods: the addresses behind each port. A port without any had one before.
+pub type Reach = BTreeMap<u16, BTreeSet<IpAddr>>;
 
 /// Makes and mends everything.
 ///
@@ -39,7 +38,6 @@ pub async fn run(
     registry: &Registry,
     view: &dyn ObjectView,
     settings: &Settings,
-    reach: &Reach,
 ) -> Result<(), ApiError> {
     let writer = Writer { registry, user: UserInfo::new("system:apiserver", &[]) };
     for (resource, namespace, object) in namespaces() {
@@ -54,7 +52,19 @@ pub async fn run(
             try_join_all(chunk.iter().map(|write| writer.role(write))).await?;
         }
     }
-    for (resource, namespace, object) in fixtures(settings, reach) {
+    for (resource, namespace, object) in fixtures(settings) {
+        writer.put(&resource, namespace, object).await?;
+    }
+    Ok(())
+}
+
+/// Makes the endpoints of the `kubernetes` Service those of the API servers that are there.
+///
+/// # Errors
+/// Whatever the store says.
+pub async fn publish(registry: &Registry, reach: &Reach) -> Result<(), ApiError> {
+    let writer = Writer { registry, user: UserInfo::new("system:apiserver", &[]) };
+    for (resource, namespace, object) in endpoints(reach) {
         writer.put(&resource, namespace, object).await?;
     }
     Ok(())
@@ -76,7 +86,7 @@ fn namespaces() -> Vec<Fixture> {
         .collect()
 }
 
-fn fixtures(settings: &Settings, reach: &Reach) -> Vec<Fixture> {
+fn fixtures(settings: &Settings) -> Vec<Fixture> {
     let cluster = &settings.cluster;
     let mut all = vec![
         (
@@ -92,26 +102,7 @@ fn fixtures(settings: &Settings, reach: &Reach) -> Vec<Fixture> {
                 "metadata": {"name": "kubernetes", "namespace": "default",
                              "labels": {"component": "apiserver", "provider": "kubernetes"}},
                 "spec": {"type": "ClusterIP", "clusterIP": cluster.kubernetes_service_ip().to_string(),
-                         "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": reach.port}]}}),
-        ),
-        (
-            core("endpoints"),
-            "default",
-            json!({"apiVersion": "v1", "kind": "Endpoints",
-                "metadata": {"name": "kubernetes", "namespace": "default",
-                             "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-                "subsets": [{"addresses": [{"ip": reach.address.to_string()}],
-                             "ports": [{"name": "https", "port": reach.port, "protocol": "TCP"}]}]}),
-        ),
-        (
-            GroupVersionResource::new("discovery.k8s.io", "v1", "endpointslices"),
-            "default",
-            json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-                "metadata": {"name": "kubernetes", "namespace": "default",
-                             "labels": {"kubernetes.io/service-name": "kubernetes"}},
-                "addressType": if reach.address.is_ipv4() { "IPv4" } else { "IPv6" },
-                "endpoints": [{"addresses": [reach.address.to_string()], "conditions": {"ready": true}}],
-                "ports": [{"name": "https", "port": reach.port, "protocol": "TCP"}]}),
+                         "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": settings.server.port}]}}),
         ),
     ];
     all.push((
@@ -154,6 +145,38 @@ fn fixtures(settings: &Settings, reach: &Reach) -> Vec<Fixture> {
         ));
     }
     all
+}
+
+/// One subset, and one slice, for each port: their addresses share their ports.
+fn endpoints(reach: &Reach) -> Vec<Fixture> {
+    let port = |port: &u16| json!([{"name": "https", "port": port, "protocol": "TCP"}]);
+    let ips = |addresses: &BTreeSet<IpAddr>| addresses.iter().map(|ip| json!({"ip": ip.to_string()})).collect::<Value>();
+    let subsets = reach.iter().filter(|(_, addresses)| !addresses.is_empty());
+    let subsets: Value = subsets.map(|(at, all)| json!({"addresses": ips(all), "ports": port(at)})).collect();
+    let mut objects = vec![(
+        core("endpoints"),
+        "default",
+        json!({"apiVersion": "v1", "kind": "Endpoints",
+            "metadata": {"name": "kubernetes", "namespace": "default",
+                         "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+            "subsets": subsets}),
+    )];
+    for (number, (at, addresses)) in reach.iter().enumerate() {
+        let name = if number == 0 { "kubernetes".to_owned() } else { format!("kubernetes-{at}") };
+        let ready = |ip: &IpAddr| json!({"addresses": [ip.to_string()], "conditions": {"ready": true}});
+        let kind = if addresses.iter().all(IpAddr::is_ipv4) { "IPv4" } else { "IPv6" };
+        objects.push((
+            GroupVersionResource::new("discovery.k8s.io", "v1", "endpointslices"),
+            "default",
+            json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+                "metadata": {"name": name, "namespace": "default",
+                             "labels": {"kubernetes.io/service-name": "kubernetes"}},
+                "addressType": kind,
+                "endpoints": addresses.iter().map(ready).collect::<Value>(),
+                "ports": port(at)}),
+        ));
+    }
+    objects
 }
 
 struct Writer<'a> {
@@ -260,6 +283,20 @@ fn covers(present: &Value, wanted: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn members_on_other_ports_have_slices_of_their_own() {
+        let ip = |last| IpAddr::from([10, 0, 0, last]);
+        let reach = Reach::from([(6443, [ip(1), ip(2)].into()), (7443, [ip(1)].into()), (8443, BTreeSet::new())]);
+        let all = endpoints(&reach);
+        let subsets = &all[0].2["subsets"];
+        assert_eq!(subsets.as_array().map(Vec::len), Some(2), "none without addresses");
+        assert_eq!(subsets[0]["addresses"], json!([{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]));
+        let slices: Vec<_> =
+            all[1..].iter().map(|(_, _, s)| (s["metadata"]["name"].clone(), s["endpoints"].as_array().map(Vec::len))).collect();
+        let expected = [("kubernetes", 2), ("kubernetes-7443", 1), ("kubernetes-8443", 0)];
+        assert_eq!(slices, expected.map(|(name, count)| (json!(name), Some(count))));
+    }
 
     #[test]
     fn defaults_in_what_is_there_are_no_difference() {

@@ -1,0 +1,88 @@
+//! Which member of which cluster this process is, and where it is reached.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use navarch_config::Settings;
+
+use crate::join::JoinError;
+use crate::join::state::{Joined, ServerJoined};
+use crate::roster::{Member, Wanted};
+use crate::{machine, store};
+
+/// The id of the member that a cluster begins with.
+const FIRST: u64 = 1;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// This member.
+    pub member: u64,
+    /// Its name.
+    pub name: String,
+    /// The cluster.
+    pub cluster_id: String,
+    /// The voters that the cluster began with.
+    pub first_voters: Vec<u64>,
+    /// Where the other members were when this one joined.
+    pub seeds: BTreeMap<u64, String>,
+    /// Where peers are listened to.
+    pub listen: SocketAddr,
+    /// The address that other machines are told.
+    pub address: IpAddr,
+    /// Where its API is.
+    pub server: String,
+    /// Whether others were members before it: it never begins a cluster of its own.
+    pub joined: bool,
+}
+
+impl Identity {
+    /// What the data folder and the settings say.
+    ///
+    /// # Errors
+    /// If the folder cannot be read, or belongs to a machine that is no member.
+    pub fn of(settings: &Settings) -> Result<Self, store::OpenError> {
+        let address = settings.server.advertise_address.unwrap_or_else(machine::address);
+        let mut this = Self {
+            member: FIRST,
+            name: settings.agent.node_name.clone().unwrap_or_else(machine::host_name),
+            cluster_id: String::new(),
+            first_voters: vec![FIRST],
+            seeds: BTreeMap::new(),
+            listen: SocketAddr::new(settings.server.bind_address, settings.server.peer_port()),
+            address,
+            server: format!("https://{}", SocketAddr::new(address, settings.server.port)),
+            joined: false,
+        };
+        match Joined::load(&settings.data_dir)? {
+            Some(Joined::Server(joined)) => this.take_over(joined),
+            Some(Joined::Node(_)) => {
+                let path = settings.data_dir.join("join.json");
+                let why = "this machine has joined a cluster as a node: `navarch agent` runs it".to_owned();
+                return Err(JoinError::Present { path, why }.into());
+            }
+            None => this.cluster_id = store::cluster_id(&settings.data_dir)?,
+        }
+        Ok(this)
+    }
+
+    fn take_over(&mut self, joined: ServerJoined) {
+        self.member = joined.member_id;
+        self.name = joined.name;
+        self.cluster_id = joined.cluster_id;
+        self.first_voters = joined.first_voters;
+        self.seeds = joined.peers.into_iter().map(|peer| (peer.id, peer.peer_address)).collect();
+        self.joined = true;
+    }
+
+    /// This member's record as it should be; `port` is where peers are listened to indeed.
+    pub fn record(&self, port: u16) -> Member {
+        Member {
+            id: self.member,
+            name: self.name.clone(),
+            peer_address: SocketAddr::new(self.address, port).to_string(),
+            server: self.server.clone(),
+            wanted: Wanted::Voter,
+        }
+    }
+}
