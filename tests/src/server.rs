@@ -50,7 +50,8 @@ impl Server {
     pub fn command(&self) -> Command {
         let mut command = Command::new(binary());
         command.arg("server").arg("--data-dir").arg(self.data_dir());
-        command.args(["--set", "server.bind_address=127.0.0.1", "--set"]).arg(format!("server.port={}", self.port));
+        command.args(["--set", "server.bind_address=127.0.0.1", "--set", "server.peer_port=0", "--set"]);
+        command.arg(format!("server.port={}", self.port));
         command.stdin(Stdio::null()).env("NAVARCH_FAULTS", "1");
         command
     }

@@ -42,6 +42,8 @@ pub struct Admission {
     pub member_id: u64,
     /// All members, the new one too.
     pub peers: Vec<Peer>,
+    /// The voters that the cluster began with: a new member begins with the same, and learns the rest from the log.
+    pub first_voters: Vec<u64>,
 }
 
 /// The members of the control plane, as joining needs them. Who implements it knows consensus; nothing here does.
@@ -89,6 +91,8 @@ pub struct ServerAnswer {
     pub member_id: u64,
     /// All members, the new one too.
     pub peers: Vec<Peer>,
+    /// The voters that the cluster began with.
+    pub first_voters: Vec<u64>,
     /// All API servers.
     pub servers: Vec<String>,
     /// The settings that all must agree on.
@@ -204,6 +208,7 @@ impl Join {
             cluster_id: self.cluster_id.clone(),
             member_id: admission.member_id,
             peers: admission.peers,
+            first_voters: admission.first_voters,
             servers: self.membership.servers(),
             settings: self.settings.clone(),
             secrets,

@@ -34,11 +34,7 @@ pub type Reach = BTreeMap<u16, BTreeSet<IpAddr>>;
 ///
 /// # Errors
 /// Whatever the store says; the process must not go on.
-pub async fn run(
-    registry: &Registry,
-    view: &dyn ObjectView,
-    settings: &Settings,
-) -> Result<(), ApiError> {
+pub async fn run(registry: &Registry, view: &dyn ObjectView, settings: &Settings) -> Result<(), ApiError> {
     let writer = Writer { registry, user: UserInfo::new("system:apiserver", &[]) };
     for (resource, namespace, object) in namespaces() {
         writer.create(&resource, namespace, object).await?;
@@ -150,7 +146,8 @@ fn fixtures(settings: &Settings) -> Vec<Fixture> {
 /// One subset, and one slice, for each port: their addresses share their ports.
 fn endpoints(reach: &Reach) -> Vec<Fixture> {
     let port = |port: &u16| json!([{"name": "https", "port": port, "protocol": "TCP"}]);
-    let ips = |addresses: &BTreeSet<IpAddr>| addresses.iter().map(|ip| json!({"ip": ip.to_string()})).collect::<Value>();
+    let ips =
+        |addresses: &BTreeSet<IpAddr>| addresses.iter().map(|ip| json!({"ip": ip.to_string()})).collect::<Value>();
     let subsets = reach.iter().filter(|(_, addresses)| !addresses.is_empty());
     let subsets: Value = subsets.map(|(at, all)| json!({"addresses": ips(all), "ports": port(at)})).collect();
     let mut objects = vec![(
@@ -292,8 +289,10 @@ mod tests {
         let subsets = &all[0].2["subsets"];
         assert_eq!(subsets.as_array().map(Vec::len), Some(2), "none without addresses");
         assert_eq!(subsets[0]["addresses"], json!([{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]));
-        let slices: Vec<_> =
-            all[1..].iter().map(|(_, _, s)| (s["metadata"]["name"].clone(), s["endpoints"].as_array().map(Vec::len))).collect();
+        let slices: Vec<_> = all[1..]
+            .iter()
+            .map(|(_, _, s)| (s["metadata"]["name"].clone(), s["endpoints"].as_array().map(Vec::len)))
+            .collect();
         let expected = [("kubernetes", 2), ("kubernetes-7443", 1), ("kubernetes-8443", 0)];
         assert_eq!(slices, expected.map(|(name, count)| (json!(name), Some(count))));
     }

@@ -11,7 +11,7 @@ use navarch_admission::AdmissionChain;
 use navarch_auth::pki::{self, Kubeconfig, ServingNames};
 use navarch_auth::token::Tokens;
 use navarch_auth::view::{CachesView, ObjectView};
-use navarch_auth::{Authenticator, Authorizer, Pki, VirtualResources};
+use navarch_auth::{Authenticator, Authorizer, JOIN_PATH, Pki, VirtualResources};
 use navarch_client::{Client, InformerFactory};
 use navarch_config::Settings;
 use navarch_registry::allocate::ServiceNetwork;
@@ -30,15 +30,17 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::bootstrap::{self, Reach};
-use crate::endpoints::{self, TreeView};
+use crate::bootstrap;
+use crate::endpoints::{self, OwnPaths, TreeView};
+use crate::identity::Identity;
 use crate::leader::{self, LeaderParts};
+use crate::members::Members;
 use crate::process::{Stages, admin_kubeconfig};
 use crate::store::{self, StoreParts};
 use crate::{in_process, machine};
 
-/// How long the only member may take to lead: it campaigns at once.
-const LEAD_DEADLINE: Duration = Duration::from_secs(30);
+/// How often it is told that a member waits for others.
+const CATCH_UP_TELL: Duration = Duration::from_secs(5);
 /// Between two looks for keys to expire.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at what history may be forgotten.
@@ -60,9 +62,6 @@ pub enum OpenError {
     /// The listener.
     #[error(transparent)]
     Start(#[from] navarch_server::StartError),
-    /// It did not become leader of its own cluster.
-    #[error("the store did not become ready within {} s", LEAD_DEADLINE.as_secs())]
-    NoLeader,
     /// The first objects could not be written.
     #[error("cannot write the cluster's first objects: {0}")]
     Bootstrap(ApiError),
@@ -79,7 +78,7 @@ pub struct ControlPlane {
     store: StoreParts,
     pipeline: Arc<Pipeline>,
     view: Arc<dyn ObjectView>,
-    pki: Pki,
+    pki: Arc<Pki>,
     listen: SocketAddr,
     /// Bound before anything else starts, so that a port in use is told at once; taken by the first start.
     bound: Arc<Mutex<Option<ApiServer>>>,
@@ -88,6 +87,8 @@ pub struct ControlPlane {
     tree: TreeView,
     framework: Arc<Framework>,
     settings: Settings,
+    identity: Identity,
+    members: Members,
 }
 
 impl ControlPlane {
@@ -96,10 +97,11 @@ impl ControlPlane {
     /// # Errors
     /// See [`OpenError`]; nothing is left running.
     pub async fn open(settings: &Settings) -> Result<Self, OpenError> {
-        let address = settings.server.advertise_address.unwrap_or_else(machine::address);
+        let identity = Identity::of(settings)?;
+        let address = identity.address;
         let listen = SocketAddr::new(settings.server.bind_address, settings.server.port);
-        let pki = Pki::open(&settings.data_dir.join("pki"))?;
-        let store = store::open(&settings.data_dir, &settings.server.store)?;
+        let pki = Arc::new(Pki::open(&settings.data_dir.join("pki"))?);
+        let store = store::open(settings, &identity, &pki)?;
         let view: Arc<dyn ObjectView> = Arc::new(CachesView::new(Arc::clone(&store.caches)));
         let issuer = format!("https://kubernetes.default.svc.{}", settings.cluster.domain);
         let tokens = Tokens::new(Arc::clone(pki.service_account_key()), &issuer);
@@ -124,16 +126,42 @@ impl ControlPlane {
         metrics.register(|registry| registry.register_collector(Box::new(tree.clone())));
         let serving = Arc::new(AtomicBool::new(false));
         let tls = Arc::new(ArcSwap::from_pointee(serving_config(&pki, settings, address)?));
-        let make_server = server_maker(Arc::clone(&pipeline), listen, tls, address, &tree, &metrics, &serving);
+        let members = Members {
+            store: store.store.clone(),
+            raft: store.raft.clone(),
+            peers: store.peers.clone(),
+            roster: Arc::clone(&store.roster),
+        };
+        let join = endpoints::join(settings, &pki, &view, &identity, Arc::new(members.clone()));
+        let own = OwnPaths { tree: tree.clone(), join };
+        let make_server = server_maker(Arc::clone(&pipeline), listen, tls, address, own, &metrics, &serving);
         let bound = Arc::new(Mutex::new(Some(make_server()?)));
         let settings = settings.clone();
-        let this = Self { store, pipeline, view, pki, listen, bound, make_server, serving, tree, framework, settings };
+        let this = Self {
+            store,
+            pipeline,
+            view,
+            pki,
+            listen,
+            bound,
+            make_server,
+            serving,
+            tree,
+            framework,
+            settings,
+            identity,
+            members,
+        };
         this.write_kubeconfig()?;
-        this.lead().await?;
-        let reach = Reach { address, port: listen.port() };
-        bootstrap::run(this.pipeline.registry(), &*this.view, &this.settings, &reach)
-            .await
-            .map_err(OpenError::Bootstrap)?;
+        this.catch_up().await;
+        this.members.introduce(&this.identity).await?;
+        // Every other leader finds the cluster furnished by the first.
+        if !this.identity.joined {
+            let registry = this.pipeline.registry();
+            bootstrap::run(registry, &*this.view, &this.settings).await.map_err(OpenError::Bootstrap)?;
+            let reach = this.members.reach(this.identity.member);
+            bootstrap::publish(registry, &reach).await.map_err(OpenError::Bootstrap)?;
+        }
         Ok(this)
     }
 
@@ -150,12 +178,12 @@ impl ControlPlane {
         Ok(())
     }
 
-    async fn lead(&self) -> Result<(), OpenError> {
-        let mut status = self.store.raft.watch();
-        let ready = status.wait_for(|status| status.ready);
-        match tokio::time::timeout(LEAD_DEADLINE, ready).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(OpenError::NoLeader),
+    /// Waits until this member has everything that was acknowledged before it started, for as long as it takes: without a
+    /// quorum there is nothing to serve.
+    async fn catch_up(&self) {
+        while let Err(error) = self.store.store.barrier(Instant::now() + CATCH_UP_TELL).await {
+            let status = self.store.raft.status();
+            tracing::warn!(%error, leader = ?status.leader, term = status.term, "waiting for the other members");
         }
     }
 
@@ -185,6 +213,8 @@ impl ControlPlane {
             informers: informers.clone(),
             ca_pem: self.pki.ca_pem().to_owned(),
             settings: self.settings.clone(),
+            members: self.members.clone(),
+            own: self.identity.member,
         };
         let spec = SupervisorSpec::new("control-plane", Strategy::OneForOne)
             .child(self.api_server(stages))
@@ -272,7 +302,9 @@ impl ControlPlane {
 
     /// Flushes and closes the store. Everything above it has stopped.
     pub async fn close(self) {
+        // Hands leadership over, which needs the network.
         self.store.raft.shutdown().await;
+        self.store.peers.shutdown().await;
     }
 }
 
@@ -334,11 +366,11 @@ fn server_maker(
     listen: SocketAddr,
     tls: Arc<ArcSwap<rustls::ServerConfig>>,
     address: IpAddr,
-    tree: &TreeView,
+    own: OwnPaths,
     metrics: &Metrics,
     serving: &Arc<AtomicBool>,
 ) -> MakeServer {
-    let (tree, metrics, serving) = (tree.clone(), metrics.clone(), Arc::clone(serving));
+    let (metrics, serving) = (metrics.clone(), Arc::clone(serving));
     let requests = RequestMetrics::register(&metrics);
     Arc::new(move || {
         let serving = Arc::clone(&serving);
@@ -355,7 +387,8 @@ fn server_maker(
             requests: requests.clone(),
             ready,
             live: Vec::new(),
-            extra: extra_endpoints(&tree),
+            extra: extra_endpoints(&own.tree),
+            services: vec![(JOIN_PATH.to_owned(), Arc::clone(&own.join))],
         };
         ApiServer::bind(Arc::clone(&pipeline), config)
     })

@@ -16,6 +16,7 @@ use navarch_types::UserInfo;
 use tokio::sync::watch;
 
 use crate::in_process;
+use crate::members::Members;
 
 /// What the gate builds the leader's subtree from.
 #[derive(Clone)]
@@ -24,6 +25,9 @@ pub struct LeaderParts {
     pub informers: InformerFactory,
     pub ca_pem: String,
     pub settings: Settings,
+    pub members: Members,
+    /// This member.
+    pub own: u64,
 }
 
 /// The scheduler's plugins.
@@ -48,6 +52,8 @@ pub fn gate(parts: LeaderParts, framework: Arc<Framework>, term: watch::Receiver
             figures: Arc::clone(&figures),
         };
         SupervisorSpec::new("leader", Strategy::OneForOne)
+            .child(parts.members.reconciler(parts.own))
+            .child(parts.members.publisher(parts.own, Arc::clone(&parts.pipeline)))
             .child(ChildSpec::supervisor(controllers))
             .child(navarch_scheduler::spec(scheduler))
     })

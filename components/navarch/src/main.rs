@@ -7,11 +7,15 @@ mod commands;
 mod control_plane;
 mod daemon;
 mod endpoints;
+mod identity;
 mod in_process;
+mod join;
 mod leader;
 mod machine;
+mod members;
 mod node;
 mod process;
+mod roster;
 mod store;
 
 use std::process::ExitCode;

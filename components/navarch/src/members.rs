@@ -1,17 +1,20 @@
 //! The members of the control plane: letting new ones in, changing and removing them, and what the leader does for that.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use navarch_raft_driver::{Peers, ProposeError, RaftHandle};
+use navarch_server::Pipeline;
 use navarch_server::join::{Admission, AdmitRequest, Membership, Peer};
 use navarch_store::{Store, StoreError};
 use navarch_supervision::{ChildSpec, TaskContext};
 use navarch_types::{ApiError, Reason};
 use tokio::time::Instant;
 
+use crate::bootstrap::{self, Reach};
 use crate::identity::Identity;
 use crate::roster::{self, Member, Roster, Step, Wanted, decide};
 
@@ -108,7 +111,10 @@ impl Members {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(ApiError::new(Reason::ServiceUnavailable, format!("member {id} is not let in yet: try again")));
+                return Err(ApiError::new(
+                    Reason::ServiceUnavailable,
+                    format!("member {id} is not let in yet: try again"),
+                ));
             }
             tokio::time::sleep(LOOK_EVERY / 4).await;
         }
@@ -136,7 +142,8 @@ impl Members {
             None => Ok(()),
             Some(Step::HandOver) => {
                 // The next leader removes this one.
-                if let Some(successor) = view.peers.iter().filter(|p| p.voter && p.caught_up).max_by_key(|p| p.matched) {
+                if let Some(successor) = view.peers.iter().filter(|p| p.voter && p.caught_up).max_by_key(|p| p.matched)
+                {
                     self.raft.transfer(successor.id);
                 }
                 Ok(())
@@ -156,14 +163,50 @@ impl Members {
         }
     }
 
+    /// What the leader runs: it keeps the endpoints of the `kubernetes` Service.
+    pub fn publisher(&self, own: u64, pipeline: Arc<Pipeline>) -> ChildSpec {
+        let this = self.clone();
+        ChildSpec::task("kubernetes-endpoints", move |context: TaskContext| {
+            let (this, pipeline) = (this.clone(), Arc::clone(&pipeline));
+            async move {
+                let mut published = None;
+                loop {
+                    tokio::select! {
+                        () = context.stopped() => return Ok::<(), ApiError>(()),
+                        () = tokio::time::sleep(LOOK_EVERY) => {}
+                    }
+                    let reach = this.reach(own);
+                    if published.as_ref() != Some(&reach) {
+                        bootstrap::publish(pipeline.registry(), &reach).await?;
+                        published = Some(reach);
+                    }
+                }
+            }
+        })
+    }
+
+    /// Where the API servers are, by the members that are reached now. Ports of members that are not are there without
+    /// addresses.
+    pub fn reach(&self, own: u64) -> Reach {
+        let mut reach = Reach::new();
+        let live: BTreeSet<u64> = self.live(own).into_iter().map(|member| member.id).collect();
+        for (member, _) in self.roster.members().values() {
+            let address = member.server.strip_prefix("https://").and_then(|text| text.parse::<SocketAddr>().ok());
+            let Some(address) = address else { continue };
+            let addresses = reach.entry(address.port()).or_default();
+            if live.contains(&member.id) {
+                addresses.insert(address.ip());
+            }
+        }
+        reach
+    }
+
     /// The members that are reached now, this one too.
-    pub fn live(&self, own: u64) -> Vec<Member> {
+    fn live(&self, own: u64) -> Vec<Member> {
         let figures = self.peers.figures();
         let connected: BTreeSet<u64> = figures.iter().filter(|(_, link)| link.connected).map(|(id, _)| *id).collect();
         let members = self.roster.members().into_values().map(|(member, _)| member);
-        members
-            .filter(|m| m.wanted != Wanted::Removed && (m.id == own || connected.contains(&m.id)))
-            .collect()
+        members.filter(|m| m.wanted != Wanted::Removed && (m.id == own || connected.contains(&m.id))).collect()
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::commands::CommandError;
 use crate::control_plane::{self, ControlPlane};
 use crate::daemon::PidFile;
+use crate::join::state::Joined;
 use crate::node;
 
 /// The subtrees' own deadlines are shorter; this one is the net below them.
@@ -81,6 +82,13 @@ pub fn run_process(settings: &Settings, roles: Roles) -> Result<(), CommandError
         .install_default()
         .map_err(|_| "a TLS provider was installed before ring's")?;
     navarch_supervision::install_hook();
+    let mut settings = settings.clone();
+    if roles.server
+        && let Some(joined) = Joined::load(&settings.data_dir)?
+    {
+        joined.apply(&mut settings)?;
+    }
+    let settings = &settings;
     let _pid_file = PidFile::acquire(&settings.data_dir)?;
     let stages = Stages::fresh(&settings.data_dir)?;
     actix::System::new().block_on(run(settings, roles, stages))
@@ -89,7 +97,16 @@ pub fn run_process(settings: &Settings, roles: Roles) -> Result<(), CommandError
 async fn run(settings: &Settings, roles: Roles, stages: Stages) -> Result<(), CommandError> {
     // Asked for before anything runs, so that none is missed.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let control_plane = if roles.server { Some(ControlPlane::open(settings).await?) } else { None };
+    let control_plane = if roles.server {
+        tokio::select! {
+            opened = ControlPlane::open(settings) => Some(opened?),
+            // A member that waits for the others is not to be waited for.
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        }
+    } else {
+        None
+    };
     let mut root = SupervisorSpec::new("node", Strategy::OneForOne);
     if let Some(control_plane) = &control_plane {
         root = root.child(control_plane.spec(&stages));

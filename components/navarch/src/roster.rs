@@ -61,7 +61,8 @@ fn key(id: u64) -> Bytes {
 pub fn read(reader: &dyn StateReader) -> Result<Members, ReadError> {
     let (page, _) = reader.range(&KeyRange::prefix(PREFIX), None, usize::MAX)?;
     let decode = |value: &[u8]| {
-        serde_json::from_slice::<Member>(value).map_err(|error| ReadError::Database(format!("a member's record: {error}")))
+        serde_json::from_slice::<Member>(value)
+            .map_err(|error| ReadError::Database(format!("a member's record: {error}")))
     };
     page.items.iter().map(|item| decode(&item.value).map(|member| (member.id, (member, item.mod_revision)))).collect()
 }
@@ -167,7 +168,8 @@ pub fn decide(own: u64, wanted: &Members, now: &ConfState, progress: &[PeerProgr
     // Who has to go is not waited for; but never the last voter, whatever was ordered.
     if now.voters.len() > 1
         && let Some(gone) = records().find(|member| {
-            member.wanted == Wanted::Removed && votes(&member.id) || member.wanted == Wanted::Learner && votes(&member.id)
+            member.wanted == Wanted::Removed && votes(&member.id)
+                || member.wanted == Wanted::Learner && votes(&member.id)
         })
     {
         return Some(match (gone.id == own, gone.wanted) {

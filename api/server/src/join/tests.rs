@@ -26,7 +26,8 @@ impl Membership for Members {
         }
         self.0.lock().push(request.clone());
         let peer_address = request.peer_address.to_string();
-        Ok(Admission { member_id: 7, peers: vec![Peer { id: 7, name: request.name.clone(), peer_address }] })
+        let peers = vec![Peer { id: 7, name: request.name.clone(), peer_address }];
+        Ok(Admission { member_id: 7, peers, first_voters: vec![1] })
     }
 }
 

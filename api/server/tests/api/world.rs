@@ -46,7 +46,7 @@ impl World {
         let raft = navarch_raft_driver::start(Config::single(1, "test".to_owned()), parts).unwrap();
         let mut status = raft.watch();
         tokio::time::timeout(Duration::from_secs(30), status.wait_for(|s| s.ready)).await.unwrap().unwrap();
-        let store = Store::new(Arc::new(Raft(raft)), progress, reader);
+        let store = Store::new(Arc::new(Raft::new(raft, None)), progress, reader);
         let pki = Pki::open(&dir.join("pki")).unwrap();
         let view: Arc<dyn ObjectView> = Arc::new(CachesView::new(Arc::clone(&caches)));
         let tokens = Tokens::new(Arc::clone(pki.service_account_key()), "https://kubernetes.default.svc.cluster.local");
