@@ -63,6 +63,10 @@ pub enum Command {
     Down,
     /// As `down`, and delete the data folder.
     Reset(ResetArgs),
+    /// Show the cluster: members, roles, lag, disk.
+    Status(StatusArgs),
+    /// List, promote, demote and remove members of the control plane; `join` adds them.
+    Member(MemberArgs),
     /// Show the supervision tree of the running process: states, restarts, last failures.
     Tree(TreeArgs),
     /// Print the administrator's kubeconfig, or a new one for the agent of a node.
@@ -149,6 +153,46 @@ pub enum TokenCommand {
         /// Tokens, or their ids as `token list` shows them.
         #[arg(value_name = "TOKEN", required = true)]
         tokens: Vec<String>,
+    },
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `member`.
+#[derive(Debug, Args)]
+pub struct MemberArgs {
+    #[command(subcommand)]
+    pub command: MemberCommand,
+}
+
+/// What to do with members.
+#[derive(Debug, Subcommand)]
+pub enum MemberCommand {
+    /// List the members.
+    List,
+    /// Remove a member, dead or alive. If it leads, another one takes over first.
+    Remove {
+        /// Its id, as `member list` shows it.
+        #[arg(value_name = "ID")]
+        id: u64,
+    },
+    /// Give a member a vote, as soon as it has caught up.
+    Promote {
+        /// Its id.
+        #[arg(value_name = "ID")]
+        id: u64,
+    },
+    /// Let a member follow without a vote.
+    Demote {
+        /// Its id.
+        #[arg(value_name = "ID")]
+        id: u64,
     },
 }
 

@@ -11,11 +11,13 @@ macro_rules! say_part {
 }
 
 mod agent;
+mod ask;
 mod down;
 mod join;
 mod kubeconfig;
 mod reset;
 mod server;
+mod status;
 pub mod token;
 mod tree;
 mod up;
@@ -45,6 +47,8 @@ pub fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Token(args) => token::run(&options.settings()?, args.kubeconfig, &args.command),
         Command::Down => down::run(&options.settings()?),
         Command::Reset(args) => reset::run(&options.settings()?, &args),
+        Command::Status(args) => status::run(&options.settings()?, &args),
+        Command::Member(args) => status::member(&options.settings()?, &args.command),
         Command::Tree(args) => tree::run(&options.settings()?, &args),
         Command::Kubeconfig(args) => kubeconfig::run(&options.settings()?, &args),
         Command::Version => version::run(),

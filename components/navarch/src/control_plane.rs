@@ -36,6 +36,7 @@ use crate::identity::Identity;
 use crate::leader::{self, LeaderParts};
 use crate::members::Members;
 use crate::process::{Stages, admin_kubeconfig};
+use crate::status::StatusSource;
 use crate::store::{self, StoreParts};
 use crate::{in_process, machine};
 
@@ -133,7 +134,12 @@ impl ControlPlane {
             roster: Arc::clone(&store.roster),
         };
         let join = endpoints::join(settings, &pki, &view, &identity, Arc::new(members.clone()));
-        let own = OwnPaths { tree: tree.clone(), join };
+        let status = StatusSource {
+            cluster_id: identity.cluster_id.clone(),
+            members: members.clone(),
+            room: store.room.clone(),
+        };
+        let own = OwnPaths { tree: tree.clone(), status: Arc::new(status), join, members: Arc::new(members.clone()) };
         let make_server = server_maker(Arc::clone(&pipeline), listen, tls, address, own, &metrics, &serving);
         let bound = Arc::new(Mutex::new(Some(make_server()?)));
         let settings = settings.clone();
@@ -387,19 +393,29 @@ fn server_maker(
             requests: requests.clone(),
             ready,
             live: Vec::new(),
-            extra: extra_endpoints(&own.tree),
-            services: vec![(JOIN_PATH.to_owned(), Arc::clone(&own.join))],
+            extra: extra_endpoints(&own),
+            services: vec![
+                (JOIN_PATH.to_owned(), Arc::clone(&own.join)),
+                (endpoints::MEMBERS_PATH.to_owned(), Arc::clone(&own.members)),
+            ],
         };
         ApiServer::bind(Arc::clone(&pipeline), config)
     })
 }
 
-fn extra_endpoints(tree: &TreeView) -> Vec<ExtraEndpoint> {
-    let of_tree = tree.clone();
+fn extra_endpoints(own: &OwnPaths) -> Vec<ExtraEndpoint> {
+    let (of_tree, status) = (own.tree.clone(), Arc::clone(&own.status));
     vec![
         (
-            "/navarch/tree".to_owned(),
+            endpoints::TREE_PATH.to_owned(),
             Arc::new(move |_: &http::Method, _: &str| (200, "application/json", Bytes::from(of_tree.json()))),
+        ),
+        (
+            endpoints::STATUS_PATH.to_owned(),
+            Arc::new(move |_: &http::Method, _: &str| {
+                let text = serde_json::to_vec(&status.status()).unwrap_or_default();
+                (200, "application/json", Bytes::from(text))
+            }),
         ),
         (
             "/navarch/faults".to_owned(),

@@ -4,21 +4,35 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use async_trait::async_trait;
 use navarch_auth::Pki;
 use navarch_auth::view::ObjectView;
 use navarch_config::Settings;
 use navarch_server::join::{Join, Membership};
-use navarch_server::service::PathService;
+use navarch_server::service::{PathRequest, PathService};
 use navarch_supervision::{NodeState, Tree, fault};
 use navarch_telemetry::prometheus_client::collector::Collector;
 use navarch_telemetry::prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use navarch_telemetry::prometheus_client::metrics::counter::Counter;
 use navarch_telemetry::prometheus_client::metrics::family::Family;
 use navarch_telemetry::prometheus_client::metrics::gauge::Gauge;
+use navarch_types::ApiError;
 use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::identity::Identity;
 use crate::machine;
+use crate::members::Members;
+use crate::roster::Wanted;
+use crate::status::StatusSource;
+
+/// Where the supervision tree is shown.
+pub const TREE_PATH: &str = "/navarch/tree";
+/// Where the cluster is shown.
+pub const STATUS_PATH: &str = "/navarch/status";
+/// Where orders for members are taken.
+pub const MEMBERS_PATH: &str = "/navarch/v1/members";
 
 /// The environment variable that allows faults to be ordered. Meant for tests of a running cluster.
 const FAULTS_VARIABLE: &str = "NAVARCH_FAULTS";
@@ -71,8 +85,12 @@ impl Collector for TreeView {
 pub struct OwnPaths {
     /// The supervision tree.
     pub tree: TreeView,
+    /// The cluster.
+    pub status: Arc<StatusSource>,
     /// The way into the cluster.
     pub join: Arc<dyn PathService>,
+    /// Orders for members.
+    pub members: Arc<dyn PathService>,
 }
 
 /// The way into the cluster for machines with a token.
@@ -96,6 +114,25 @@ pub fn join(
         settings: serde_json::to_value(&settings.cluster).unwrap_or_default(),
         reserved,
     })
+}
+
+/// An order for a member.
+#[derive(Deserialize)]
+struct MemberOrder {
+    id: u64,
+    wanted: Wanted,
+}
+
+#[async_trait]
+impl PathService for Members {
+    async fn answer(&self, request: PathRequest) -> Result<Value, ApiError> {
+        let order: MemberOrder = serde_json::from_slice(&request.body)
+            .map_err(|error| ApiError::bad_request(format!("the body is no order for a member: {error}")))?;
+        tracing::info!(user = %request.user.name, member = order.id, wanted = ?order.wanted, "members are to change");
+        let member = self.order(order.id, order.wanted).await?;
+        self.until(order.id, order.wanted).await?;
+        serde_json::to_value(member).map_err(ApiError::internal)
+    }
 }
 
 /// Allows faults if the environment asks for them.

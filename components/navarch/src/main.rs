@@ -16,6 +16,7 @@ mod members;
 mod node;
 mod process;
 mod roster;
+mod status;
 mod store;
 
 use std::process::ExitCode;

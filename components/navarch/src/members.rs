@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use navarch_raft_contract::ConfState;
 use navarch_raft_driver::{Peers, ProposeError, RaftHandle};
 use navarch_server::Pipeline;
 use navarch_server::join::{Admission, AdmitRequest, Membership, Peer};
@@ -102,19 +103,31 @@ impl Members {
         .await
     }
 
-    /// Waits until consensus has a member, with or without a vote.
-    async fn until_member(&self, id: u64) -> Result<(), ApiError> {
+    /// Waits until a member is what it is meant to be.
+    ///
+    /// # Errors
+    /// If that takes too long; it goes on.
+    pub async fn until(&self, id: u64, wanted: Wanted) -> Result<(), ApiError> {
+        self.until_members(id, |members| {
+            let (votes, learns) = (members.voters.contains(&id), members.learners.contains(&id));
+            match wanted {
+                Wanted::Voter => votes,
+                Wanted::Learner => learns,
+                Wanted::Removed => !votes && !learns,
+            }
+        })
+        .await
+    }
+
+    async fn until_members(&self, id: u64, reached: impl Fn(&ConfState) -> bool) -> Result<(), ApiError> {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            let members = self.raft.view().members;
-            if members.voters.contains(&id) || members.learners.contains(&id) {
+            if reached(&self.raft.view().members) {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(ApiError::new(
-                    Reason::ServiceUnavailable,
-                    format!("member {id} is not let in yet: try again"),
-                ));
+                let why = format!("member {id} is not that yet; it goes on, see `navarch status`");
+                return Err(ApiError::new(Reason::ServiceUnavailable, why));
             }
             tokio::time::sleep(LOOK_EVERY / 4).await;
         }
@@ -247,7 +260,7 @@ impl Membership for Members {
                 Ok(((id, all), Some((member, 0))))
             })
             .await?;
-        self.until_member(id).await?;
+        self.until_members(id, |now| now.voters.contains(&id) || now.learners.contains(&id)).await?;
         let members = members.into_values().filter(|(member, _)| member.wanted != Wanted::Removed);
         let peers = members.map(|(m, _)| Peer { id: m.id, name: m.name, peer_address: m.peer_address });
         Ok(Admission { member_id: id, peers: peers.collect(), first_voters: self.raft.first_voters() })

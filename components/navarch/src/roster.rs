@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use navarch_raft_contract::{
     AppliedBatch, ApplySink, Compare, ConfState, KeyRange, Op, OpKind, ReadError, StateReader, Txn,
 };
 use navarch_raft_driver::{MemberChange, PeerProgress, Peers};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 /// What keys of records begin with. No object's key does.
 const PREFIX: &[u8] = b"navarch/members/";
@@ -86,7 +86,7 @@ pub struct Roster {
     peers: Peers,
     /// Where members are that have no record here yet: a member that has just joined knows them from its admission.
     seeds: BTreeMap<u64, String>,
-    members: watch::Sender<Members>,
+    members: ArcSwap<Members>,
 }
 
 impl Roster {
@@ -99,25 +99,20 @@ impl Roster {
         peers: Peers,
         seeds: BTreeMap<u64, String>,
     ) -> Result<Arc<Self>, ReadError> {
-        let members = watch::Sender::new(read(&*reader)?);
+        let members = ArcSwap::from_pointee(read(&*reader)?);
         let this = Self { reader, peers, seeds, members };
         this.connect();
         Ok(Arc::new(this))
     }
 
-    /// The records as they change.
-    pub fn watch(&self) -> watch::Receiver<Members> {
-        self.members.subscribe()
-    }
-
     /// The records now.
     pub fn members(&self) -> Members {
-        self.members.borrow().clone()
+        Members::clone(&self.members.load())
     }
 
     fn connect(&self) {
         let mut addresses = self.seeds.clone();
-        for (member, _) in self.members.borrow().values() {
+        for (member, _) in self.members.load().values() {
             match member.wanted {
                 Wanted::Removed => addresses.remove(&member.id),
                 _ => addresses.insert(member.id, member.peer_address.clone()),
@@ -129,7 +124,7 @@ impl Roster {
     fn reload(&self) {
         match read(&*self.reader) {
             Ok(members) => {
-                self.members.send_replace(members);
+                self.members.store(Arc::new(members));
                 self.connect();
             }
             Err(error) => tracing::error!(%error, "the members' records cannot be read"),

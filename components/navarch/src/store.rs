@@ -24,6 +24,7 @@ pub struct StoreParts {
     pub raft: RaftHandle,
     pub peers: Peers,
     pub roster: Arc<Roster>,
+    pub room: Arc<Space>,
     _folder: DataFolder,
 }
 
@@ -106,8 +107,8 @@ pub fn open(settings: &Settings, identity: &Identity, pki: &Pki) -> Result<Store
     peers.serve(Arc::new(raft.clone())).map_err(|source| OpenError::Listen { address, source })?;
     let room = Arc::new(Space::watch(folder.path(), SpaceConfig::default()));
     let way = Arc::new(Raft::new(raft.clone(), Some(peers.clone())));
-    let store = Store::new(way, progress, reader).with_room(room);
-    Ok(StoreParts { store, caches, raft, peers, roster, _folder: folder })
+    let store = Store::new(way, progress, reader).with_room(room.clone());
+    Ok(StoreParts { store, caches, raft, peers, roster, room, _folder: folder })
 }
 
 /// Takes the port for the other members. They know each other by certificates of an authority of their own.

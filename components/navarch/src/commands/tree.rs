@@ -1,28 +1,17 @@
 //! `navarch tree`.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
-use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
-use hyper_util::rt::TokioIo;
-use navarch_auth::Pki;
 use navarch_config::Settings;
 use navarch_supervision::{NodeState, TreeSnapshot};
-use rustls_pki_types::ServerName;
 
-use super::CommandError;
+use super::{CommandError, ask};
 use crate::cli::TreeArgs;
-
-const TIMEOUT: Duration = Duration::from_secs(5);
+use crate::endpoints::TREE_PATH;
 
 /// Asks the running process for its tree, as the administrator.
 pub fn run(settings: &Settings, args: &TreeArgs) -> Result<(), CommandError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let text = runtime.block_on(async {
-        tokio::time::timeout(TIMEOUT, fetch(settings, "/navarch/tree")).await.map_err(|_| "no answer within 5 s")?
-    })?;
+    let text = ask::get(settings, ask::own_server(settings), TREE_PATH)?;
     if args.json {
         say!("{text}");
         return Ok(());
@@ -36,35 +25,7 @@ pub fn run(settings: &Settings, args: &TreeArgs) -> Result<(), CommandError> {
 
 /// Whether the running process answers. It has made its keys: none are made here.
 pub(super) fn answers(settings: &Settings) -> bool {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.is_ok_and(|runtime| {
-        let asked = async { tokio::time::timeout(TIMEOUT, fetch(settings, "/navarch/tree")).await };
-        matches!(runtime.block_on(asked), Ok(Ok(_)))
-    })
-}
-
-async fn fetch(settings: &Settings, path: &str) -> Result<String, CommandError> {
-    let pki = Pki::open(&settings.data_dir.join("pki"))?;
-    let tls = tokio_rustls::TlsConnector::from(Arc::new(pki.client_config(&pki.admin()?)?));
-    let bind = settings.server.bind_address;
-    let address = if bind.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { bind };
-    let stream = tokio::net::TcpStream::connect((address, settings.server.port))
-        .await
-        .map_err(|error| format!("{address}:{}: {error}; is navarch running?", settings.server.port))?;
-    let stream = tls.connect(ServerName::try_from("kubernetes")?, stream).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = hyper::Request::get(path).header("host", "kubernetes").body(Empty::<bytes::Bytes>::new())?;
-    let exchange = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        let text = String::from_utf8_lossy(&body).into_owned();
-        if status.is_success() { Ok(text) } else { Err::<_, CommandError>(format!("{status}: {text}").into()) }
-    };
-    tokio::select! {
-        done = exchange => done,
-        ended = connection => Err(ended.err().map_or("the connection ended".into(), Into::into)),
-    }
+    ask::get(settings, ask::own_server(settings), TREE_PATH).is_ok()
 }
 
 fn render(snapshot: &TreeSnapshot) -> String {

@@ -1,0 +1,98 @@
+//! `navarch status` and `navarch member`.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use navarch_config::Settings;
+use serde_json::json;
+
+use super::{CommandError, ask};
+use crate::cli::{MemberCommand, StatusArgs};
+use crate::endpoints::{MEMBERS_PATH, STATUS_PATH};
+use crate::roster::Member;
+use crate::status::ClusterStatus;
+
+/// Shows the cluster, as its leader sees it if that can be reached.
+pub fn run(settings: &Settings, args: &StatusArgs) -> Result<(), CommandError> {
+    let status = fetch(settings)?;
+    if args.json {
+        say!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        say_part!("{}", render(&status));
+    }
+    Ok(())
+}
+
+/// Changes the members, or lists them.
+pub fn member(settings: &Settings, command: &MemberCommand) -> Result<(), CommandError> {
+    let (id, wanted) = match command {
+        MemberCommand::List => {
+            say_part!("{}", render_members(&fetch(settings)?));
+            return Ok(());
+        }
+        MemberCommand::Remove { id } => (id, "removed"),
+        MemberCommand::Promote { id } => (id, "voter"),
+        MemberCommand::Demote { id } => (id, "learner"),
+    };
+    let body = json!({"id": id, "wanted": wanted}).to_string();
+    let answer = ask::post(settings, ask::own_server(settings), MEMBERS_PATH, body)?;
+    let member: Member = serde_json::from_str(&answer)?;
+    match command {
+        MemberCommand::Remove { .. } => say!("member {} ({}) is removed", member.id, member.name),
+        MemberCommand::Promote { .. } => say!("member {} ({}) votes", member.id, member.name),
+        _ => say!("member {} ({}) follows without a vote", member.id, member.name),
+    }
+    Ok(())
+}
+
+fn fetch(settings: &Settings) -> Result<ClusterStatus, CommandError> {
+    let own: ClusterStatus = serde_json::from_str(&ask::get(settings, ask::own_server(settings), STATUS_PATH)?)?;
+    let leader = own.members.iter().find(|member| Some(member.id) == own.leader && member.id != own.member);
+    let address = leader.and_then(|leader| leader.server.strip_prefix("https://")?.parse::<SocketAddr>().ok());
+    let of_leader = address.and_then(|address| ask::get(settings, address, STATUS_PATH).ok());
+    // Without the leader this member's own view is better than none.
+    Ok(of_leader.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(own))
+}
+
+fn render(status: &ClusterStatus) -> String {
+    let leader = status.leader.map_or("none known".to_owned(), |leader| format!("member {leader}"));
+    let mut out = format!("cluster    {}, as member {} sees it\n", status.cluster_id, status.member);
+    // Writing to a String does not fail.
+    let _ = writeln!(out, "leader     {leader}, term {}", status.term);
+    let _ = writeln!(
+        out,
+        "log        committed {}, applied {}, flushed {}",
+        status.committed, status.applied, status.durable
+    );
+    let _ = writeln!(out, "store      revision {}, history since {}", status.revision, status.compacted);
+    let room = match status.room.as_str() {
+        "low" => "low: nothing new is taken, what exists can be changed and deleted",
+        "critical" => "critical: only deletes are taken",
+        other => other,
+    };
+    let _ = writeln!(out, "disk       {room}\n");
+    out + &render_members(status)
+}
+
+fn render_members(status: &ClusterStatus) -> String {
+    let mut out = format!(
+        "{:>3}  {:<20} {:<8} {:<10} {:>8} {:>9}  {:<22} {}\n",
+        "ID", "NAME", "ROLE", "LINK", "LAG", "RTT", "PEERS", "API"
+    );
+    for member in &status.members {
+        let link = match (member.id == status.member, member.connected, member.snapshot) {
+            (true, ..) => "self",
+            (_, _, true) => "snapshot",
+            (_, true, _) => "connected",
+            (_, false, _) => "down",
+        };
+        let lag = member.lag.map_or_else(String::new, |lag| lag.to_string());
+        let time = member.round_trip_us.map_or_else(String::new, |us| format!("{:.1} ms", us as f64 / 1000.0));
+        let _ = writeln!(
+            out,
+            "{:>3}  {:<20} {:<8} {link:<10} {lag:>8} {time:>9}  {:<22} {}",
+            member.id, member.name, member.role, member.peer_address, member.server
+        );
+    }
+    out
+}
