@@ -19,6 +19,7 @@ mod podgc;
 mod pods;
 pub mod registry;
 mod replicaset;
+mod serviceaccounttoken;
 mod sources;
 #[cfg(test)]
 mod testbed;

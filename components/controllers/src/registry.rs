@@ -20,6 +20,7 @@ use crate::nodelifecycle::NodeLifecycle;
 use crate::perns::{DefaultServiceAccount, EveryNamespace, RootCa};
 use crate::podgc::PodGc;
 use crate::replicaset::ReplicaSets;
+use crate::serviceaccounttoken::ServiceAccountTokens;
 use crate::tokencleaner::TokenCleaner;
 
 /// A resource that the server serves, as garbage collection and namespaces need it.
@@ -135,9 +136,11 @@ fn lifecycles(context: &ControllersContext) -> Vec<ChildSpec> {
         context.spec("root-ca-certificate-publisher", "root-ca-cert-publisher", |c, client, _| {
             EveryNamespace::new(client, &c.informers, RootCa { pem: c.config.root_ca_pem.clone() })
         }),
-        context.spec("token-cleaner", "legacy-service-account-token-cleaner", |c, client, _| {
-            TokenCleaner::new(client, &c.informers)
+        context.spec("serviceaccount-token-controller", "legacy-service-account-token-cleaner", |c, client, _| {
+            ServiceAccountTokens::new(client, &c.informers)
         }),
+        context
+            .spec("token-cleaner-controller", "token-cleaner", |c, client, _| TokenCleaner::new(client, &c.informers)),
         context.spec("garbage-collector", "generic-garbage-collector", |c, client, _| {
             GarbageCollector::new(client, &c.informers, Arc::clone(&c.discover))
         }),

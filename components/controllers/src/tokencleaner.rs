@@ -1,73 +1,81 @@
-//! Secrets that hold the token of a ServiceAccount go with it.
+//! Bootstrap tokens go when their time is over.
+
+use std::str::FromStr as _;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
 use navarch_client::{Change, Client, DeleteOptions, Informer, InformerFactory, ObjectKey, Subscription, WorkQueue};
 use navarch_types::{ApiError, Reason};
 
-use crate::controller::{Next, Reconcile, own_key};
+use crate::controller::{Next, Reconcile};
 
-const TOKEN_TYPE: &str = "kubernetes.io/service-account-token";
+/// Where tokens are; nothing else is looked at.
+const NAMESPACE: &str = "kube-system";
+const SECRET_TYPE: &str = "bootstrap.kubernetes.io/token";
+const EXPIRATION: &str = "expiration";
 
-/// The account that a token secret names, and its uid if the secret tells.
-fn account_of(secret: &Secret) -> Option<(&str, Option<&str>)> {
-    if secret.type_.as_deref() != Some(TOKEN_TYPE) {
-        return None;
+fn is_token(secret: &Secret) -> bool {
+    secret.metadata.namespace.as_deref() == Some(NAMESPACE) && secret.type_.as_deref() == Some(SECRET_TYPE)
+}
+
+/// How long a token is good for from `now` on: `None` for ever, nothing or less if it is over. What is no time is over:
+/// it must not be taken for a token without an end.
+fn time_left(secret: &Secret, now: Timestamp) -> Option<SignedDuration> {
+    let text = secret.data.as_ref()?.get(EXPIRATION)?;
+    let end = std::str::from_utf8(&text.0).ok().and_then(|text| Timestamp::from_str(text).ok());
+    match end {
+        _ if text.0.is_empty() => None,
+        Some(end) => Some(end.duration_since(now)),
+        None => Some(SignedDuration::ZERO),
     }
-    let annotation = |key: &str| secret.metadata.annotations.as_ref().and_then(|a| a.get(key)).map(String::as_str);
-    Some((annotation("kubernetes.io/service-account.name")?, annotation("kubernetes.io/service-account.uid")))
 }
 
 pub(crate) struct TokenCleaner {
     client: Client,
     secrets: Informer<Secret>,
-    accounts: Informer<ServiceAccount>,
 }
 
 impl TokenCleaner {
     pub fn new(client: Client, informers: &InformerFactory) -> Self {
-        Self { client, secrets: informers.informer(), accounts: informers.informer() }
+        Self { client, secrets: informers.informer() }
     }
 }
 
 #[async_trait(?Send)]
 impl Reconcile for TokenCleaner {
+    fn workers(&self) -> usize {
+        1
+    }
+
     async fn synced(&self) {
         self.secrets.synced().await;
-        self.accounts.synced().await;
     }
 
     fn subscribe(&self, queue: &WorkQueue<ObjectKey>) -> Vec<Subscription> {
-        let (secrets, wanted) = (self.secrets.clone(), queue.clone());
-        let of_account = move |change: &Change<ServiceAccount>| {
-            if let Change::Deleted(account) = change {
-                let name = account.metadata.name.as_deref().unwrap_or_default();
-                for secret in secrets.store().in_namespace(account.metadata.namespace.as_deref().unwrap_or_default()) {
-                    if account_of(&secret).is_some_and(|(of, _)| of == name) {
-                        wanted.add(ObjectKey::of(&secret.metadata));
-                    }
-                }
+        let queue = queue.clone();
+        vec![self.secrets.subscribe(move |change: &Change<Secret>| {
+            if *change.key().namespace == *NAMESPACE {
+                queue.add(change.key());
             }
-        };
-        vec![self.secrets.subscribe(own_key(queue)), self.accounts.subscribe(of_account)]
+        })]
     }
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Next, ApiError> {
-        let Some(secret) = self.secrets.store().get(key) else { return Ok(Next::Done) };
-        let Some((name, uid)) = account_of(&secret) else { return Ok(Next::Done) };
-        let belongs = |account: &ServiceAccount| uid.is_none_or(|uid| account.metadata.uid.as_deref() == Some(uid));
-        if self.accounts.store().find(&key.namespace, name).is_some_and(|a| belongs(&a)) {
+        let Some(secret) = self.secrets.store().get(key).filter(|secret| is_token(secret)) else {
             return Ok(Next::Done);
-        }
-        // The store may be behind: a secret is easily made right after its account.
-        match self.client.namespaced::<ServiceAccount>(&key.namespace).get(name).await {
-            Ok(account) if belongs(&account) => return Ok(Next::Done),
-            Err(error) if !error.is(Reason::NotFound) => return Err(error),
-            _ => {}
+        };
+        let Some(left) = time_left(&secret, Timestamp::now()) else { return Ok(Next::Done) };
+        if let Ok(left) = Duration::try_from(left)
+            && !left.is_zero()
+        {
+            return Ok(Next::After(left));
         }
         let options = DeleteOptions { uid: secret.metadata.uid.clone(), ..DeleteOptions::default() };
         match self.client.namespaced::<Secret>(&key.namespace).delete(&key.name, &options).await {
-            Err(error) if error.is(Reason::NotFound) => Ok(Next::Done),
+            // Gone already, or another one of that name, of which the informer will tell.
+            Err(error) if error.is(Reason::NotFound) || error.is(Reason::Conflict) => Ok(Next::Done),
             result => result.map(|()| Next::Done),
         }
     }
@@ -76,28 +84,58 @@ impl Reconcile for TokenCleaner {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use k8s_openapi::ByteString;
     use serde_json::json;
 
     use super::*;
     use crate::testbed::Testbed;
 
-    #[actix::test]
-    async fn tokens_go_with_their_account() {
-        let bed = Testbed::new(&["token-cleaner"]).await;
-        let account = bed.server.put_json::<ServiceAccount>(json!({"metadata": {"name": "a", "namespace": "d"}}));
-        for (name, of, uid, kind) in [
-            ("kept", "a", account.metadata.uid.as_deref(), TOKEN_TYPE),
-            ("stale", "a", Some("other"), TOKEN_TYPE),
-            ("ordinary", "none", None, "Opaque"),
+    fn token(expiration: Option<&str>) -> Secret {
+        let data = expiration.map(|text| (EXPIRATION.to_owned(), ByteString(text.into())));
+        Secret { data: Some(data.into_iter().collect()), ..Secret::default() }
+    }
+
+    #[test]
+    fn an_end_is_read_and_what_is_none_is_now() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        for (expiration, left) in [
+            (None, None),
+            (Some(""), None),
+            (Some("1970-01-12T13:46:50Z"), Some(10)),
+            (Some("1970-01-12T14:46:50+01:00"), Some(10)),
+            (Some("1970-01-12T13:46:40Z"), Some(0)),
+            (Some("1970-01-12T13:46:30Z"), Some(-10)),
+            (Some("tomorrow"), Some(0)),
         ] {
-            bed.server.put_json::<Secret>(json!({"metadata": {"name": name, "namespace": "d", "annotations": {
-                "kubernetes.io/service-account.name": of, "kubernetes.io/service-account.uid": uid.unwrap_or("x")}}, "type": kind}));
+            let found = time_left(&token(expiration), now).map(|left| left.as_secs());
+            assert_eq!(found, left, "{expiration:?}");
         }
-        bed.until("stale", |s| s.get::<Secret>("d", "stale").is_none()).await;
+        assert_eq!(time_left(&Secret::default(), now), None);
+    }
+
+    #[actix::test]
+    async fn tokens_go_at_their_end() {
+        let bed = Testbed::new(&["token-cleaner-controller"]).await;
+        let put = |namespace: &str, name: &str, kind: &str, expiration: Timestamp| {
+            let data = json!({EXPIRATION: ByteString(expiration.to_string().into_bytes())});
+            bed.server.put_json::<Secret>(
+                json!({"metadata": {"name": name, "namespace": namespace}, "type": kind, "data": data}),
+            );
+        };
+        let now = Timestamp::now();
+        put(NAMESPACE, "good", SECRET_TYPE, now + SignedDuration::from_hours(1));
+        put(NAMESPACE, "soon", SECRET_TYPE, now + SignedDuration::from_millis(300));
+        put(NAMESPACE, "over", SECRET_TYPE, now - SignedDuration::from_secs(1));
+        put(NAMESPACE, "other", "Opaque", now - SignedDuration::from_secs(1));
+        put("default", "elsewhere", SECRET_TYPE, now - SignedDuration::from_secs(1));
+        bed.until("over", |s| s.get::<Secret>(NAMESPACE, "over").is_none()).await;
+        bed.until("soon", |s| s.get::<Secret>(NAMESPACE, "soon").is_none()).await;
         bed.quiet().await;
-        assert!(bed.server.get::<Secret>("d", "kept").is_some());
-        bed.server.remove::<ServiceAccount>("d", "a");
-        bed.until("kept", |s| s.get::<Secret>("d", "kept").is_none()).await;
-        assert!(bed.server.get::<Secret>("d", "ordinary").is_some());
+        for (namespace, kept) in [(NAMESPACE, "good"), (NAMESPACE, "other"), ("default", "elsewhere")] {
+            assert!(bed.server.get::<Secret>(namespace, kept).is_some(), "{kept}");
+        }
+        // A token whose end is moved is looked at anew.
+        put(NAMESPACE, "good", SECRET_TYPE, now - SignedDuration::from_secs(1));
+        bed.until("good", |s| s.get::<Secret>(NAMESPACE, "good").is_none()).await;
     }
 }
