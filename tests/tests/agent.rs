@@ -1,4 +1,4 @@
-//! A control plane and a node agent as two processes with nothing in common but a kubeconfig.
+//! A control plane and a node agent as two processes with nothing in common but a token.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs::File;
@@ -61,7 +61,6 @@ impl Drop for Process {
 struct Agent<'a> {
     cluster: &'a Cluster,
     data_dir: PathBuf,
-    kubeconfig: PathBuf,
     process: Option<Process>,
 }
 
@@ -69,7 +68,7 @@ impl<'a> Agent<'a> {
     fn new(cluster: &'a Cluster) -> Self {
         let data_dir = cluster.folder().join("agent-data");
         images::preload(&data_dir.join("images"));
-        Self { cluster, data_dir, kubeconfig: cluster.folder().join("n2.kubeconfig"), process: None }
+        Self { cluster, data_dir, process: None }
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -78,9 +77,8 @@ impl<'a> Agent<'a> {
         command
     }
 
-    fn start(&mut self) {
-        let mut command = self.command(&["agent"]);
-        command.arg("--kubeconfig").arg(&self.kubeconfig);
+    fn start(&mut self, args: &[&str]) {
+        let command = self.command(args);
         self.process = Some(Process::start(command, &self.cluster.folder().join("agent.log")));
     }
 }
@@ -126,8 +124,13 @@ fn a_node_of_its_own_runs_pods_and_outlives_the_control_plane() {
     assert!(said.contains("agent.kubeconfig is not set"), "{said}");
 
     let text = must(&mut cluster.navarch(&["kubeconfig", "--node", NODE, "--node-ip", ADDRESS]));
-    std::fs::write(&agent.kubeconfig, text).unwrap();
-    agent.start();
+    let printed = cluster.folder().join("printed.kubeconfig");
+    std::fs::write(&printed, text).unwrap();
+    let user = must(cluster.command("kubectl").args(["auth", "whoami"]).env("KUBECONFIG", &printed));
+    assert!(user.contains("system:node:n2"), "{user}");
+
+    let token = must(&mut cluster.navarch(&["token", "create", "--role", "node"]));
+    agent.start(&["join", "--token", token.trim(), &format!("https://{ADDRESS}:6443")]);
     eventually("the node is there", || cluster.get(&["node", NODE]));
     cluster.kubectl(&["wait", "--for=condition=Ready", "node/n2", "--timeout=120s"]);
     let manifest = cluster.folder().join("page.yaml");
@@ -159,7 +162,7 @@ fn a_node_of_its_own_runs_pods_and_outlives_the_control_plane() {
     // The agent too: its pods go on without it, and it takes them over again.
     agent.process = None;
     assert_eq!(cluster.curl(&url).unwrap(), "served\n");
-    agent.start();
+    agent.start(&["agent"]);
     cluster.kubectl(&["delete", "deployment", "page", "--timeout=60s"]);
     eventually("no pod is left", || {
         let left = cluster.get(&["pods"])?;

@@ -16,6 +16,7 @@ use crate::info::{self, Query, ResourceTarget, Target};
 use crate::metrics::RequestMetrics;
 use crate::pipeline::Pipeline;
 use crate::probes::Endpoints;
+use crate::service;
 use crate::streaming::{self, StreamRequest, UPGRADE_HEADER};
 
 pub mod accept;
@@ -27,6 +28,7 @@ mod table;
 mod watch_body;
 
 use accept::Form;
+pub(crate) use body::read as read_body;
 pub use respond::accepts_gzip;
 
 /// The certificate that a client showed, in DER. Part of a connection's data.
@@ -94,6 +96,9 @@ async fn serve(
         Target::Path(path) => {
             let method = request.method().as_str().to_ascii_lowercase();
             authorize_path(state, &user, &method, &path)?;
+            if let Some(found) = state.endpoints.service(&path) {
+                return service::serve(request, payload, user, found).await;
+            }
             state.endpoints.serve(request, &path, &query).await
         }
         Target::Resource(target) => resource(request, payload, state, user, target, query).await,

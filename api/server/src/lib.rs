@@ -10,12 +10,14 @@ pub mod discovery;
 pub mod http;
 pub mod in_process;
 pub mod info;
+pub mod join;
 pub mod listener;
 pub mod metrics;
 pub mod openapi;
 pub mod pipeline;
 pub mod probes;
 pub mod server;
+pub mod service;
 pub mod streaming;
 pub mod upgrade;
 

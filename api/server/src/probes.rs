@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::discovery::Discovery;
 use crate::info::Query;
+use crate::service::PathService;
 
 /// A named condition: `Err` says what is wrong.
 pub type Check = (String, Arc<dyn Fn() -> Result<(), String> + Send + Sync>);
@@ -28,11 +29,17 @@ pub struct Endpoints {
     /// Whether it must be started anew.
     pub(crate) live: Vec<Check>,
     pub(crate) extra: Vec<ExtraEndpoint>,
+    pub(crate) services: Vec<(String, Arc<dyn PathService>)>,
     /// How clients reach this server, for documents that tell it.
     pub(crate) address: String,
 }
 
 impl Endpoints {
+    /// Who answers a path, if it is one that needs the whole request.
+    pub(crate) fn service(&self, path: &str) -> Option<Arc<dyn PathService>> {
+        self.services.iter().find(|(known, _)| known == path).map(|(_, service)| Arc::clone(service))
+    }
+
     /// Answers one request; the caller has authorized it.
     ///
     /// # Errors
@@ -92,6 +99,7 @@ impl Endpoints {
             paths.push(path.to_owned());
         }
         paths.extend(self.extra.iter().map(|(path, _)| path.clone()));
+        paths.extend(self.services.iter().map(|(path, _)| path.clone()));
         paths.sort();
         paths
     }
@@ -176,7 +184,7 @@ pub(crate) fn response(code: u16, content_type: &str, body: Bytes) -> HttpRespon
     HttpResponse::build(code).content_type(content_type).body(body)
 }
 
-fn json_response(value: &Value) -> HttpResponse {
+pub(crate) fn json_response(value: &Value) -> HttpResponse {
     response(200, "application/json", value.to_string().into())
 }
 

@@ -16,6 +16,7 @@ use crate::listener;
 use crate::metrics::RequestMetrics;
 use crate::pipeline::Pipeline;
 use crate::probes::{Check, Endpoints, ExtraEndpoint};
+use crate::service::PathService;
 
 /// How long requests under way may take to finish when the server stops. Watches are ended at once.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -40,6 +41,8 @@ pub struct ServerConfig {
     pub live: Vec<Check>,
     /// Paths that others answer.
     pub extra: Vec<ExtraEndpoint>,
+    /// Paths that others answer, and need to know who asks what.
+    pub services: Vec<(String, Arc<dyn PathService>)>,
 }
 
 /// Why a server did not start.
@@ -95,6 +98,7 @@ impl ApiServer {
             ready: config.ready,
             live: config.live,
             extra: config.extra,
+            services: config.services,
             address: config.address,
         };
         let stop = CancellationToken::new();

@@ -1,9 +1,13 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use navarch_auth::JoinRole;
 use navarch_config::{Settings, SettingsError};
+
+use crate::commands::token::parse_ttl;
 
 /// A Kubernetes that is one program: control plane, Raft-replicated store, node agent, network and DNS.
 #[derive(Debug, Parser)]
@@ -12,9 +16,9 @@ use navarch_config::{Settings, SettingsError};
     navarch up                          start a cluster of this machine alone, in the background\n  \
     export KUBECONFIG=$(navarch kubeconfig --path) && kubectl get nodes\n  \
     navarch server                      run a control plane without containers, in the foreground\n  \
-    navarch kubeconfig --node n2 --node-ip 10.0.0.2 > n2.kubeconfig\n  \
-    navarch agent --kubeconfig n2.kubeconfig --set agent.node_name=n2\n                                      \
-                                        run a node for that control plane, on another machine\n  \
+    navarch token create --role node    print a token that makes other machines nodes of this cluster\n  \
+    navarch join --token nv1… https://10.0.0.1:6443\n                                      \
+                                        become such a node, on another machine, and run it\n  \
     navarch tree                        show the supervision tree of the running process\n  \
     navarch down                        stop it, its pods and everything it set up; keep its data\n  \
     navarch reset --yes                 as down, and delete its data")]
@@ -51,6 +55,10 @@ pub enum Command {
     Server,
     /// Run a node agent in the foreground, for a control plane elsewhere.
     Agent(AgentArgs),
+    /// Join a cluster with a token: get certificates and settings, and run as a node.
+    Join(JoinArgs),
+    /// Make, list and delete the tokens by which machines join.
+    Token(TokenArgs),
     /// Stop the cluster of `up`: its pods, containers, network and processes. Data is kept; `up` continues with it.
     Down,
     /// As `down`, and delete the data folder.
@@ -77,9 +85,71 @@ pub struct UpArgs {
 /// Options of `agent`.
 #[derive(Debug, Args)]
 pub struct AgentArgs {
-    /// The file that `navarch kubeconfig --node NAME --node-ip ADDRESS` printed on a server [setting: agent.kubeconfig].
+    /// The file that `navarch kubeconfig --node NAME --node-ip ADDRESS` printed on a server [default: what `navarch join`
+    /// wrote; setting: agent.kubeconfig].
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+}
+
+/// Options of `join`.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// A server of the cluster, such as https://10.0.0.1:6443. It is trusted only if it shows the CA that the token names.
+    #[arg(value_name = "URL")]
+    pub server: String,
+    /// What `navarch token create` printed on a server.
+    #[arg(long, value_name = "TOKEN", env = "NAVARCH_TOKEN", hide_env_values = true)]
+    pub token: String,
+    /// What to join as [default: what the token is for].
+    #[arg(long, value_name = "server|node")]
+    pub role: Option<JoinRole>,
+    /// The machine's name in the cluster [default: its host name; setting: agent.node_name].
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// The machine's address. May be repeated [default: its own; setting: agent.node_ip].
+    #[arg(long, value_name = "ADDRESS")]
+    pub node_ip: Vec<std::net::IpAddr>,
+    /// Where a new server takes the other servers' connections [default: its address, and the port after the API's].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub peer_address: Option<std::net::SocketAddr>,
+    /// Only write certificates and settings; `navarch agent` runs the node later.
+    #[arg(long)]
+    pub prepare: bool,
+}
+
+/// Options of `token`.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// Whose rights to use [default: the administrator's, from the data folder].
+    #[arg(long, value_name = "FILE", global = true)]
+    pub kubeconfig: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: TokenCommand,
+}
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it. It can be used until it expires.
+    Create {
+        /// What machines join as: a server's token gives whoever has it the cluster's keys.
+        #[arg(long, value_name = "server|node", default_value = "node")]
+        role: JoinRole,
+        /// How long it is good for, such as 2h, 90m or 1d12h.
+        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_ttl)]
+        ttl: Duration,
+        /// What it is for, for `token list`.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        description: String,
+    },
+    /// List the tokens, without their secrets.
+    List,
+    /// Delete tokens. Machines that have joined stay.
+    Delete {
+        /// Tokens, or their ids as `token list` shows them.
+        #[arg(value_name = "TOKEN", required = true)]
+        tokens: Vec<String>,
+    },
 }
 
 /// Options of `reset`.

@@ -12,9 +12,11 @@ macro_rules! say_part {
 
 mod agent;
 mod down;
+mod join;
 mod kubeconfig;
 mod reset;
 mod server;
+pub mod token;
 mod tree;
 mod up;
 pub mod version;
@@ -39,6 +41,8 @@ pub fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Up(args) => up::run(&options, &args),
         Command::Server => server::run(&options.settings()?),
         Command::Agent(args) => agent::run(options.settings()?, args),
+        Command::Join(args) => join::run(options.settings()?, &args),
+        Command::Token(args) => token::run(&options.settings()?, args.kubeconfig, &args.command),
         Command::Down => down::run(&options.settings()?),
         Command::Reset(args) => reset::run(&options.settings()?, &args),
         Command::Tree(args) => tree::run(&options.settings()?, &args),

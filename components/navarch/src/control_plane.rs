@@ -11,7 +11,7 @@ use navarch_admission::AdmissionChain;
 use navarch_auth::pki::{self, Kubeconfig, ServingNames};
 use navarch_auth::token::Tokens;
 use navarch_auth::view::{CachesView, ObjectView};
-use navarch_auth::{Authenticator, Authorizer, Pki, VirtualResources};
+use navarch_auth::{Authenticator, Authorizer, JOIN_PATH, Pki, VirtualResources};
 use navarch_client::{Client, InformerFactory};
 use navarch_config::Settings;
 use navarch_registry::allocate::ServiceNetwork;
@@ -31,7 +31,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bootstrap::{self, Reach};
-use crate::endpoints::{self, TreeView};
+use crate::endpoints::{self, OwnPaths, TreeView};
 use crate::leader::{self, LeaderParts};
 use crate::process::{Stages, admin_kubeconfig};
 use crate::store::{self, StoreParts};
@@ -79,7 +79,7 @@ pub struct ControlPlane {
     store: StoreParts,
     pipeline: Arc<Pipeline>,
     view: Arc<dyn ObjectView>,
-    pki: Pki,
+    pki: Arc<Pki>,
     listen: SocketAddr,
     /// Bound before anything else starts, so that a port in use is told at once; taken by the first start.
     bound: Arc<Mutex<Option<ApiServer>>>,
@@ -98,7 +98,7 @@ impl ControlPlane {
     pub async fn open(settings: &Settings) -> Result<Self, OpenError> {
         let address = settings.server.advertise_address.unwrap_or_else(machine::address);
         let listen = SocketAddr::new(settings.server.bind_address, settings.server.port);
-        let pki = Pki::open(&settings.data_dir.join("pki"))?;
+        let pki = Arc::new(Pki::open(&settings.data_dir.join("pki"))?);
         let store = store::open(&settings.data_dir, &settings.server.store)?;
         let view: Arc<dyn ObjectView> = Arc::new(CachesView::new(Arc::clone(&store.caches)));
         let issuer = format!("https://kubernetes.default.svc.{}", settings.cluster.domain);
@@ -124,7 +124,10 @@ impl ControlPlane {
         metrics.register(|registry| registry.register_collector(Box::new(tree.clone())));
         let serving = Arc::new(AtomicBool::new(false));
         let tls = Arc::new(ArcSwap::from_pointee(serving_config(&pki, settings, address)?));
-        let make_server = server_maker(Arc::clone(&pipeline), listen, tls, address, &tree, &metrics, &serving);
+        let cluster_id = store::cluster_id(&settings.data_dir)?;
+        let join = endpoints::join(settings, &pki, &view, cluster_id, address);
+        let own = OwnPaths { tree: tree.clone(), join };
+        let make_server = server_maker(Arc::clone(&pipeline), listen, tls, address, own, &metrics, &serving);
         let bound = Arc::new(Mutex::new(Some(make_server()?)));
         let settings = settings.clone();
         let this = Self { store, pipeline, view, pki, listen, bound, make_server, serving, tree, framework, settings };
@@ -334,11 +337,11 @@ fn server_maker(
     listen: SocketAddr,
     tls: Arc<ArcSwap<rustls::ServerConfig>>,
     address: IpAddr,
-    tree: &TreeView,
+    own: OwnPaths,
     metrics: &Metrics,
     serving: &Arc<AtomicBool>,
 ) -> MakeServer {
-    let (tree, metrics, serving) = (tree.clone(), metrics.clone(), Arc::clone(serving));
+    let (metrics, serving) = (metrics.clone(), Arc::clone(serving));
     let requests = RequestMetrics::register(&metrics);
     Arc::new(move || {
         let serving = Arc::clone(&serving);
@@ -355,7 +358,8 @@ fn server_maker(
             requests: requests.clone(),
             ready,
             live: Vec::new(),
-            extra: extra_endpoints(&tree),
+            extra: extra_endpoints(&own.tree),
+            services: vec![(JOIN_PATH.to_owned(), Arc::clone(&own.join))],
         };
         ApiServer::bind(Arc::clone(&pipeline), config)
     })

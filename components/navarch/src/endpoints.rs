@@ -1,9 +1,15 @@
-//! What the process shows of itself beside the Kubernetes API: the supervision tree, and faults to order.
+//! What the process shows of itself beside the Kubernetes API: the supervision tree, faults to order, and how to join.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use navarch_auth::Pki;
+use navarch_auth::view::ObjectView;
+use navarch_config::Settings;
+use navarch_server::join::Join;
+use navarch_server::service::PathService;
 use navarch_supervision::{NodeState, Tree, fault};
 use navarch_telemetry::prometheus_client::collector::Collector;
 use navarch_telemetry::prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
@@ -11,6 +17,9 @@ use navarch_telemetry::prometheus_client::metrics::counter::Counter;
 use navarch_telemetry::prometheus_client::metrics::family::Family;
 use navarch_telemetry::prometheus_client::metrics::gauge::Gauge;
 use percent_encoding::percent_decode_str;
+
+use crate::machine;
+use crate::membership::Alone;
 
 /// The environment variable that allows faults to be ordered. Meant for tests of a running cluster.
 const FAULTS_VARIABLE: &str = "NAVARCH_FAULTS";
@@ -57,6 +66,36 @@ impl Collector for TreeView {
         let help = "Whether a supervised child runs";
         up.encode(encoder.encode_descriptor("navarch_supervision_up", help, None, up.metric_type())?)
     }
+}
+
+/// What the API server answers beside the API and what belongs to it.
+pub struct OwnPaths {
+    /// The supervision tree.
+    pub tree: TreeView,
+    /// The way into the cluster.
+    pub join: Arc<dyn PathService>,
+}
+
+/// The way into the cluster for machines with a token.
+pub fn join(
+    settings: &Settings,
+    pki: &Arc<Pki>,
+    view: &Arc<dyn ObjectView>,
+    cluster_id: String,
+    address: IpAddr,
+) -> Arc<dyn PathService> {
+    let mut reserved = vec![machine::host_name(), address.to_string(), settings.server.bind_address.to_string()];
+    reserved.push(settings.cluster.kubernetes_service_ip().to_string());
+    reserved.extend(settings.server.extra_sans.iter().cloned());
+    Arc::new(Join {
+        pki: Arc::clone(pki),
+        view: Arc::clone(view),
+        membership: Arc::new(Alone { server: format!("https://{}", SocketAddr::new(address, settings.server.port)) }),
+        cluster_name: settings.cluster.name.clone(),
+        cluster_id,
+        settings: serde_json::to_value(&settings.cluster).unwrap_or_default(),
+        reserved,
+    })
 }
 
 /// Allows faults if the environment asks for them.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use navarch_auth::pki::KUBELET_CLIENT_USER;
-use navarch_client::http::{Credentials, HttpTransport};
+use navarch_client::http::{Credentials, HttpConfig, HttpTransport};
 use navarch_client::kubeconfig::Kubeconfig;
 use navarch_client::{Client, InformerFactory};
 use navarch_config::Settings;
@@ -20,11 +20,12 @@ use navarch_types::UserInfo;
 
 use crate::commands::CommandError;
 use crate::control_plane::{self, ControlPlane, OpenError};
+use crate::join::state::more_servers;
 use crate::machine;
 use crate::process::{Stages, stage};
 
 /// Who the node's network agent is to the API.
-pub const NETWORK_USER: &str = "system:kube-proxy";
+pub const NETWORK_USER: &str = navarch_auth::PROXY_USER;
 /// Grace for containers when the cluster is taken down.
 const DOWN_GRACE: Duration = Duration::from_secs(2);
 /// Between two looks at whether the node is ready.
@@ -120,12 +121,18 @@ pub fn local_spec(settings: &Settings, control_plane: &ControlPlane, stages: &St
 /// If the kubeconfig cannot be read, or lacks what an agent needs.
 pub fn remote_spec(settings: &Settings, stages: &Stages) -> Result<ChildSpec, CommandError> {
     let Some(path) = &settings.agent.kubeconfig else {
-        return Err("agent.kubeconfig is not set: give --kubeconfig FILE, which `navarch kubeconfig --node NAME \
-                    --node-ip ADDRESS` prints on a server"
+        return Err("agent.kubeconfig is not set: join a cluster first (`navarch join`), or give --kubeconfig FILE, which `navarch \
+                    kubeconfig --node NAME --node-ip ADDRESS` prints on a server"
             .into());
     };
     let kubeconfig = Kubeconfig::read(path)?;
-    let own = kubeconfig.current()?;
+    let others = more_servers(&settings.data_dir, path);
+    let knowing_all = |mut config: HttpConfig| {
+        let others = others.iter().filter(|server| !config.servers.contains(server)).cloned().collect::<Vec<_>>();
+        config.servers.extend(others);
+        config
+    };
+    let own = knowing_all(kubeconfig.current()?);
     let Credentials::Certificate { certificate, key } = &own.credentials else {
         return Err(format!(
             "{}: the current user needs a client certificate: the agent's own API shows it too",
@@ -141,7 +148,7 @@ pub fn remote_spec(settings: &Settings, stages: &Stages) -> Result<ChildSpec, Co
         client_ca_pem: own.ca_pem.clone(),
         allowed_names: vec![KUBELET_CLIENT_USER.to_owned()],
     });
-    let network = if settings.agent.network { kubeconfig.user(NETWORK_USER)? } else { own.clone() };
+    let network = if settings.agent.network { knowing_all(kubeconfig.user(NETWORK_USER)?) } else { own.clone() };
     let client = Client::new(Arc::new(HttpTransport::new(own)?));
     let network = Client::new(Arc::new(HttpTransport::new(network)?));
     Ok(spec(settings, config, client, network, stages))

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::commands::CommandError;
 use crate::control_plane::{self, ControlPlane};
 use crate::daemon::PidFile;
+use crate::join::state::check_alone;
 use crate::node;
 
 /// The subtrees' own deadlines are shorter; this one is the net below them.
@@ -81,6 +82,9 @@ pub fn run_process(settings: &Settings, roles: Roles) -> Result<(), CommandError
         .install_default()
         .map_err(|_| "a TLS provider was installed before ring's")?;
     navarch_supervision::install_hook();
+    if roles.server {
+        check_alone(&settings.data_dir)?;
+    }
     let _pid_file = PidFile::acquire(&settings.data_dir)?;
     let stages = Stages::fresh(&settings.data_dir)?;
     actix::System::new().block_on(run(settings, roles, stages))

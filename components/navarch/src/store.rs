@@ -76,7 +76,10 @@ pub fn open(data_dir: &Path, settings: &StoreSettings) -> Result<StoreParts, Ope
 }
 
 /// The cluster's id, made once.
-fn cluster_id(data_dir: &Path) -> Result<String, OpenError> {
+///
+/// # Errors
+/// If its file cannot be read or written.
+pub fn cluster_id(data_dir: &Path) -> Result<String, OpenError> {
     let path = data_dir.join("cluster-id");
     match std::fs::read_to_string(&path) {
         Ok(id) => Ok(id.trim().to_owned()),

@@ -58,6 +58,7 @@ pub fn serve() -> Served {
                 ready: vec![("store".to_owned(), Arc::new(|| Ok(())))],
                 live: vec![],
                 extra: vec![],
+                services: Vec::new(),
             };
             let server = ApiServer::bind(Arc::clone(&world.pipeline), config).unwrap();
             let address = server.local_addr();
@@ -266,6 +267,7 @@ async fn a_port_in_use_is_named() {
         ready: vec![],
         live: vec![],
         extra: vec![],
+        services: Vec::new(),
     };
     let error = ApiServer::bind(world.pipeline, config).err().unwrap().to_string();
     assert!(error.starts_with(&format!("cannot listen on {address}: ")), "{error}");

@@ -11,7 +11,7 @@ use crate::cli::ResetArgs;
 pub fn run(settings: &Settings, args: &ResetArgs) -> Result<(), CommandError> {
     let folder = &settings.data_dir;
     // What is deleted must be a data folder of ours, whatever the setting says.
-    let ours = folder.join("cluster-id").exists() || folder.join("navarch.pid").exists();
+    let ours = ["cluster-id", "navarch.pid", "join.json"].iter().any(|file| folder.join(file).exists());
     if !ours {
         say!("{} holds no navarch data: nothing to do", folder.display());
         return Ok(());
