@@ -6,6 +6,7 @@
 
 pub mod images;
 pub mod kubectl;
+pub mod members;
 pub mod server;
 pub mod tracer;
 

@@ -165,8 +165,11 @@ impl ControlPlane {
         if !this.identity.joined {
             let registry = this.pipeline.registry();
             bootstrap::run(registry, &*this.view, &this.settings).await.map_err(OpenError::Bootstrap)?;
-            let reach = this.members.reach(this.identity.member);
-            bootstrap::publish(registry, &reach).await.map_err(OpenError::Bootstrap)?;
+            // With others, the leader does that: it knows who is there.
+            if this.members.roster.members().len() == 1 {
+                let reach = this.members.reach(this.identity.member);
+                bootstrap::publish(registry, &reach).await.map_err(OpenError::Bootstrap)?;
+            }
         }
         Ok(this)
     }

@@ -23,6 +23,8 @@ use crate::roster::{self, Member, Roster, Step, Wanted, decide};
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Between two looks at what is wanted and what is.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often the Service's endpoints are looked at when no member came or went.
+const PUBLISH_EVERY: Duration = Duration::from_secs(10);
 /// How often a record is tried to be written when others write the same.
 const ATTEMPTS: usize = 10;
 
@@ -182,16 +184,17 @@ impl Members {
         ChildSpec::task("kubernetes-endpoints", move |context: TaskContext| {
             let (this, pipeline) = (this.clone(), Arc::clone(&pipeline));
             async move {
-                let mut published = None;
+                let (mut published, mut at) = (None, Instant::now());
                 loop {
                     tokio::select! {
                         () = context.stopped() => return Ok::<(), ApiError>(()),
                         () = tokio::time::sleep(LOOK_EVERY) => {}
                     }
                     let reach = this.reach(own);
-                    if published.as_ref() != Some(&reach) {
+                    // Also from time to time: somebody else may have changed them.
+                    if published.as_ref() != Some(&reach) || at.elapsed() > PUBLISH_EVERY {
                         bootstrap::publish(pipeline.registry(), &reach).await?;
-                        published = Some(reach);
+                        (published, at) = (Some(reach), Instant::now());
                     }
                 }
             }

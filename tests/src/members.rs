@@ -1,0 +1,235 @@
+//! Several members of one control plane, each in a network namespace of its own, on one bridge. No containers.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{binary, describe, eventually, must};
+
+/// A control plane of several members. Dropping it removes everything.
+pub struct Members {
+    name: String,
+    folder: TempDir,
+    running: Vec<Option<Child>>,
+}
+
+impl Members {
+    /// Makes the network for so many members, and starts them: the first, and the others by joining it.
+    ///
+    /// # Panics
+    /// If something is missing or they do not get ready.
+    pub fn start(name: &str, count: usize) -> Self {
+        let name = format!("nv-{name}-{}", std::process::id());
+        let folder = tempfile::Builder::new().prefix(&name).tempdir().unwrap();
+        let mut members = Self { name, folder, running: Vec::new() };
+        let ip = |args: &[&str]| must(Command::new("ip").args(args));
+        let switch = members.switch();
+        ip(&["netns", "add", &switch]);
+        ip(&["-n", &switch, "link", "add", "bridge", "type", "bridge"]);
+        ip(&["-n", &switch, "addr", "add", "10.77.0.254/24", "dev", "bridge"]);
+        ip(&["-n", &switch, "link", "set", "bridge", "up"]);
+        members.add();
+        members.run(0);
+        for _ in 1..count {
+            members.join();
+        }
+        eventually("all vote", || {
+            let status = members.status(0)?;
+            let voters = status["members"].as_array().into_iter().flatten().filter(|m| m["role"] != "learner").count();
+            if voters == count { Ok(()) } else { Err(status.to_string()) }
+        });
+        members
+    }
+
+    fn switch(&self) -> String {
+        format!("{}-sw", self.name)
+    }
+
+    fn namespace(&self, member: usize) -> String {
+        format!("{}-{member}", self.name)
+    }
+
+    /// The address of a member's machine.
+    pub fn address(&self, member: usize) -> String {
+        format!("10.77.0.{}", member + 1)
+    }
+
+    /// A machine more.
+    fn add(&mut self) -> usize {
+        let member = self.running.len();
+        let (inside, switch) = (self.namespace(member), self.switch());
+        let port = format!("port{member}");
+        let ip = |args: &[&str]| must(Command::new("ip").args(args));
+        ip(&["netns", "add", &inside]);
+        ip(&["-n", &inside, "link", "add", "eth0", "type", "veth", "peer", "name", &port, "netns", &switch]);
+        ip(&["-n", &inside, "addr", "add", &format!("{}/24", self.address(member)), "dev", "eth0"]);
+        ip(&["-n", &inside, "link", "set", "lo", "up"]);
+        ip(&["-n", &inside, "link", "set", "eth0", "up"]);
+        ip(&["-n", &switch, "link", "set", &port, "master", "bridge", "up"]);
+        ip(&["-n", &inside, "route", "add", "default", "via", "10.77.0.254"]);
+        self.running.push(None);
+        member
+    }
+
+    /// Cuts a machine off, or connects it again.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn connect(&self, member: usize, connected: bool) {
+        let state = if connected { "up" } else { "down" };
+        must(Command::new("ip").args(["-n", &self.switch(), "link", "set", &format!("port{member}"), state]));
+    }
+
+    /// Where a member keeps its data.
+    pub fn data_dir(&self, member: usize) -> PathBuf {
+        self.folder.path().join(member.to_string())
+    }
+
+    /// A command on a member's machine, as its administrator.
+    pub fn command(&self, member: usize, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.namespace(member))).arg(program);
+        command.env("KUBECONFIG", self.data_dir(member).join("admin.kubeconfig")).env("HOME", self.folder.path());
+        command
+    }
+
+    /// The navarch binary on a member's machine.
+    pub fn navarch(&self, member: usize, args: &[&str]) -> Command {
+        let mut command = self.command(member, binary());
+        command.args(args).arg("--data-dir").arg(self.data_dir(member));
+        command
+    }
+
+    fn spawn(&mut self, member: usize, mut command: Command) {
+        let path = self.folder.path().join(format!("{member}.log"));
+        let log = std::fs::File::options().create(true).append(true).open(path).unwrap();
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let mark = self.data_dir(member).join("run").join(format!("api-ready.{}", child.id()));
+        self.running[member] = Some(child);
+        eventually("the member serves", || {
+            let ended = self.running[member].as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "member {member} ended: {}", self.log(member));
+            if mark.exists() { Ok(()) } else { Err(self.log(member)) }
+        });
+    }
+
+    /// Starts a member that is one already.
+    ///
+    /// # Panics
+    /// If it does not serve.
+    pub fn run(&mut self, member: usize) {
+        let command = self.navarch(member, &["server"]);
+        self.spawn(member, command);
+    }
+
+    /// A new machine joins, by the first of those that run. Returns its number.
+    ///
+    /// # Panics
+    /// If it does not serve.
+    pub fn join(&mut self) -> usize {
+        let by = self.running.iter().position(Option::is_some).unwrap();
+        let token = must(&mut self.navarch(by, &["token", "create", "--role", "server"]));
+        let member = self.add();
+        let server = format!("https://{}:6443", self.address(by));
+        let name = format!("m{member}");
+        let command = self.navarch(member, &["join", "--token", token.trim(), "--node-name", &name, &server]);
+        self.spawn(member, command);
+        member
+    }
+
+    /// The end of a member's log.
+    pub fn log(&self, member: usize) -> String {
+        let log = std::fs::read_to_string(self.folder.path().join(format!("{member}.log"))).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// Sends a signal to a member's process.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn signal(&self, member: usize, signal: &str) {
+        let pid = self.running[member].as_ref().unwrap().id();
+        must(Command::new("kill").args([signal, &pid.to_string()]));
+    }
+
+    /// Kills a member without warning.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn kill(&mut self, member: usize) {
+        let mut child = self.running[member].take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Asks a member to stop, and waits until it has.
+    ///
+    /// # Panics
+    /// If it does not stop well.
+    pub fn stop(&mut self, member: usize) {
+        self.signal(member, "-TERM");
+        let status = self.running[member].take().unwrap().wait().unwrap();
+        assert!(status.success(), "member {member}: {status}: {}", self.log(member));
+    }
+
+    /// What `navarch status` tells on a member's machine.
+    ///
+    /// # Errors
+    /// What it says.
+    pub fn status(&self, member: usize) -> Result<Value, String> {
+        let output = self.navarch(member, &["status", "--json"]).output().unwrap();
+        if !output.status.success() {
+            return Err(describe(&output));
+        }
+        serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())
+    }
+
+    /// Waits until a member knows a leader other than `but`, and returns its number.
+    ///
+    /// # Panics
+    /// If there is none in time.
+    pub fn leader(&self, asked: usize, but: Option<usize>) -> usize {
+        eventually("somebody leads", || {
+            let status = self.status(asked)?;
+            let leader = status["leader"].as_u64().map(|id| id as usize - 1);
+            leader.filter(|leader| Some(*leader) != but).ok_or_else(|| status.to_string())
+        })
+    }
+
+    /// Runs kubectl on a member's machine.
+    ///
+    /// # Errors
+    /// What it says.
+    pub fn kubectl(&self, member: usize, args: &[&str]) -> Result<String, String> {
+        let output = self.command(member, "kubectl").args(args).stdin(Stdio::null()).output().unwrap();
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        } else {
+            Err(describe(&output))
+        }
+    }
+}
+
+impl Drop for Members {
+    fn drop(&mut self) {
+        for (member, child) in self.running.iter_mut().enumerate() {
+            if let Some(child) = child {
+                // Also one that was paused.
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            if std::thread::panicking() {
+                let log = std::fs::read_to_string(self.folder.path().join(format!("{member}.log"))).unwrap_or_default();
+                let lines: Vec<&str> = log.lines().collect();
+                println!("member {member}:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+            }
+        }
+        for member in 0..self.running.len() {
+            let _ = Command::new("ip").args(["netns", "del", &self.namespace(member)]).output();
+        }
+        let _ = Command::new("ip").args(["netns", "del", &self.switch()]).output();
+    }
+}

@@ -1,0 +1,124 @@
+//! Three members: any of them serves, and what was acknowledged survives any of them.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use navarch_tests::eventually;
+use navarch_tests::members::Members;
+use serde_json::Value;
+
+fn put(members: &Members, by: usize, name: &str) -> Result<String, String> {
+    members.kubectl(by, &["create", "configmap", name, "--from-literal=by=x"])
+}
+
+/// Names of the ConfigMaps that a member knows, by a consistent read.
+fn names(members: &Members, by: usize) -> Result<Vec<String>, String> {
+    let text = members.kubectl(by, &["get", "configmaps", "-o", "jsonpath={.items[*].metadata.name}"])?;
+    Ok(text.split(' ').filter(|name| name.starts_with("w-")).map(str::to_owned).collect())
+}
+
+fn put_until_acknowledged(members: &Members, by: usize, name: &str) {
+    eventually("a write is acknowledged", || match put(members, by, name) {
+        Err(error) if error.contains("AlreadyExists") => Ok(()),
+        other => other.map(drop),
+    });
+}
+
+fn endpoints(members: &Members, by: usize) -> Result<Vec<String>, String> {
+    let text = members.kubectl(by, &["get", "endpoints", "kubernetes", "-o", "json"])?;
+    let object: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let addresses = object["subsets"][0]["addresses"].as_array().cloned().unwrap_or_default();
+    Ok(addresses.iter().filter_map(|address| address["ip"].as_str().map(str::to_owned)).collect())
+}
+
+#[test]
+fn any_member_serves_and_the_leader_may_die() {
+    let mut members = Members::start("trio", 3);
+    // What is written by one is there for all at once.
+    for by in 0..3 {
+        put(&members, by, &format!("w-by-{by}")).unwrap();
+        for reader in 0..3 {
+            assert_eq!(names(&members, reader).unwrap().len(), by + 1, "member {reader}");
+        }
+    }
+    let all: Vec<String> = (0..3).map(|member| members.address(member)).collect();
+    eventually("the Service has all members", || {
+        let present = endpoints(&members, 0)?;
+        if present == all { Ok(()) } else { Err(format!("{present:?}")) }
+    });
+    let mut expected = 3;
+    for round in 0..3 {
+        let other = (members.leader(0, None) + 1) % 3;
+        let leader = members.leader(other, None);
+        members.kill(leader);
+        put_until_acknowledged(&members, other, &format!("w-after-{round}"));
+        expected += 1;
+        let next = members.leader(other, Some(leader));
+        assert_ne!(next, leader);
+        assert_eq!(names(&members, other).unwrap().len(), expected);
+        eventually("the Service has the living members", || {
+            let present = endpoints(&members, other)?;
+            if present.len() == 2 { Ok(()) } else { Err(format!("{present:?}")) }
+        });
+        members.run(leader);
+        assert_eq!(names(&members, leader).unwrap().len(), expected, "it has caught up before it serves");
+    }
+}
+
+#[test]
+fn a_paused_or_parted_leader_is_replaced_and_comes_back_as_a_follower() {
+    let members = Members::start("pause", 3);
+    put(&members, 0, "w-first").unwrap();
+    let leader = members.leader(0, None);
+    let (other, third) = ((leader + 1) % 3, (leader + 2) % 3);
+    members.signal(leader, "-STOP");
+    put_until_acknowledged(&members, other, "w-paused");
+    members.signal(leader, "-CONT");
+    eventually("the one that woke up knows what happened", || {
+        let known = names(&members, leader)?;
+        if known.len() == 2 { Ok(()) } else { Err(format!("{known:?}")) }
+    });
+    assert_ne!(members.leader(leader, None), leader);
+
+    let leader = members.leader(third, None);
+    let other = (leader + 1) % 3;
+    members.connect(leader, false);
+    put_until_acknowledged(&members, other, "w-parted");
+    // Cut off, it has no quorum: it must not acknowledge, nor answer a consistent read.
+    let refused = members.kubectl(leader, &["create", "configmap", "w-lost", "--request-timeout=3s"]);
+    assert!(refused.is_err(), "{refused:?}");
+    members.connect(leader, true);
+    eventually("the one that was cut off knows what happened", || {
+        let known = names(&members, leader)?;
+        if known.contains(&"w-parted".to_owned()) { Ok(()) } else { Err(format!("{known:?}")) }
+    });
+}
+
+#[test]
+fn a_dead_member_is_replaced_and_the_new_one_gets_a_snapshot() {
+    let mut members = Members::start("replace", 3);
+    // More than the log keeps: the new one cannot get all from the log.
+    let filling = "x".repeat(60_000);
+    for number in 0..200 {
+        let literal = format!("--from-literal=f={filling}");
+        members.kubectl(0, &["create", "configmap", &format!("w-{number}"), &literal]).unwrap();
+    }
+    let leader = members.leader(0, None);
+    let dead = (leader + 1) % 3;
+    members.kill(dead);
+    let alive = members.leader(leader, None);
+    let id = (dead + 1).to_string();
+    let said = members.navarch(alive, &["member", "remove", &id]).output().unwrap();
+    assert!(said.status.success(), "{said:?}");
+    let new = members.join();
+    eventually("the new one votes", || {
+        let status = members.status(alive)?;
+        let list = status["members"].as_array().cloned().unwrap_or_default();
+        let votes = list.iter().any(|m| m["id"] == 4 && m["role"] == "voter");
+        if votes && list.len() == 3 { Ok(()) } else { Err(status.to_string()) }
+    });
+    assert_eq!(names(&members, new).unwrap().len(), 200);
+    // A planned stop hands over, and the new one counts: with the dead one gone, two of three are needed.
+    let leader = members.leader(alive, None);
+    members.stop(leader);
+    let other = if leader == new { alive } else { new };
+    put_until_acknowledged(&members, other, "w-last");
+}
