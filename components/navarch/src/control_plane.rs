@@ -36,7 +36,7 @@ use crate::identity::Identity;
 use crate::leader::{self, LeaderParts};
 use crate::members::Members;
 use crate::process::{Stages, admin_kubeconfig};
-use crate::status::StatusSource;
+use crate::status::{StatusMetrics, StatusSource};
 use crate::store::{self, StoreParts};
 use crate::{in_process, machine};
 
@@ -139,7 +139,10 @@ impl ControlPlane {
             members: members.clone(),
             room: store.room.clone(),
         };
-        let own = OwnPaths { tree: tree.clone(), status: Arc::new(status), join, members: Arc::new(members.clone()) };
+        let status = Arc::new(status);
+        let figures = StatusMetrics(Arc::clone(&status));
+        metrics.register(|registry| registry.register_collector(Box::new(figures)));
+        let own = OwnPaths { tree: tree.clone(), status, join, members: Arc::new(members.clone()) };
         let make_server = server_maker(Arc::clone(&pipeline), listen, tls, address, own, &metrics, &serving);
         let bound = Arc::new(Mutex::new(Some(make_server()?)));
         let settings = settings.clone();

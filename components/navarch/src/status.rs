@@ -1,9 +1,14 @@
 //! The cluster as one member sees it: members, roles, lag, links, room on the disk.
 
+use std::fmt;
 use std::sync::Arc;
 
 use navarch_raft_contract::{Room, RoomLevel};
 use navarch_raft_driver::Role;
+use navarch_telemetry::prometheus_client::collector::Collector;
+use navarch_telemetry::prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use navarch_telemetry::prometheus_client::metrics::family::Family;
+use navarch_telemetry::prometheus_client::metrics::gauge::Gauge;
 use serde::{Deserialize, Serialize};
 
 use crate::members::Members;
@@ -126,3 +131,51 @@ impl StatusSource {
         })
     }
 }
+
+impl fmt::Debug for StatusSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StatusSource").finish_non_exhaustive()
+    }
+}
+
+/// Figures as dashboards of etcd know them, where there are such.
+#[derive(Debug)]
+pub struct StatusMetrics(pub Arc<StatusSource>);
+
+impl Collector for StatusMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let status = self.0.status();
+        let figures = self.0.members.raft.figures();
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        for (name, help, value) in [
+            ("etcd_server_has_leader", "Whether a leader is known", u64::from(status.leader.is_some())),
+            ("etcd_server_is_leader", "Whether this member leads", u64::from(status.leader == Some(status.member))),
+            ("etcd_server_proposals_committed_total", "Last entry known to be committed", figures.committed),
+            ("etcd_server_proposals_applied_total", "Last entry applied by this member", figures.applied),
+            ("etcd_server_proposals_pending", "Proposals without an answer", figures.pending),
+            ("etcd_debugging_mvcc_current_revision", "The store's revision", status.revision),
+            ("etcd_debugging_mvcc_compact_revision", "History is kept above this revision", status.compacted),
+            ("navarch_raft_term", "The term of consensus", status.term),
+            ("navarch_raft_flushed_index", "Last entry whose effect is flushed to the disk", figures.durable),
+            ("navarch_raft_log_syncs", "Synced writes of the log since start", figures.log.syncs),
+        ] {
+            let gauge: Gauge = Gauge::default();
+            gauge.set(number(value));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let (up, lag) = (Family::<Labels, Gauge>::default(), Family::<Labels, Gauge>::default());
+        for member in status.members.iter().filter(|member| member.id != status.member) {
+            let labels = vec![("peer", member.id.to_string())];
+            up.get_or_create(&labels).set(i64::from(member.connected));
+            if let Some(entries) = member.lag {
+                lag.get_or_create(&labels).set(number(entries));
+            }
+        }
+        let help = "Whether there is a connection to another member";
+        up.encode(encoder.encode_descriptor("navarch_peer_connected", help, None, up.metric_type())?)?;
+        let help = "Entries by which another member is behind, as the leader knows";
+        lag.encode(encoder.encode_descriptor("navarch_peer_lag_entries", help, None, lag.metric_type())?)
+    }
+}
+
+type Labels = Vec<(&'static str, String)>;
