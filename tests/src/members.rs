@@ -1,6 +1,6 @@
 //! Several members of one control plane, each in a network namespace of its own, on one bridge. No containers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -137,6 +137,17 @@ impl Members {
         let command = self.navarch(member, &["join", "--token", token.trim(), "--node-name", &name, &server]);
         self.spawn(member, command);
         member
+    }
+
+    /// The folder of everything.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Whether a member has logged this.
+    pub fn said(&self, member: usize, what: &str) -> bool {
+        let log = std::fs::read_to_string(self.folder.path().join(format!("{member}.log")));
+        log.is_ok_and(|log| log.contains(what))
     }
 
     /// The end of a member's log.

@@ -3,7 +3,7 @@
 
 use navarch_tests::eventually;
 use navarch_tests::members::Members;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn put(members: &Members, by: usize, name: &str) -> Result<String, String> {
     members.kubectl(by, &["create", "configmap", name, "--from-literal=by=x"])
@@ -96,11 +96,12 @@ fn a_paused_or_parted_leader_is_replaced_and_comes_back_as_a_follower() {
 fn a_dead_member_is_replaced_and_the_new_one_gets_a_snapshot() {
     let mut members = Members::start("replace", 3);
     // More than the log keeps: the new one cannot get all from the log.
-    let filling = "x".repeat(60_000);
-    for number in 0..200 {
-        let literal = format!("--from-literal=f={filling}");
-        members.kubectl(0, &["create", "configmap", &format!("w-{number}"), &literal]).unwrap();
-    }
+    let filling = "x".repeat(30_000);
+    let object = |number: u32| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("w-{number}")}, "data": {"f": filling}});
+    let all: Vec<Value> = (0..1500).map(object).collect();
+    let file = members.folder().join("many.json");
+    std::fs::write(&file, json!({"apiVersion": "v1", "kind": "List", "items": all}).to_string()).unwrap();
+    members.kubectl(0, &["create", "-f", &file.to_string_lossy()]).unwrap();
     let leader = members.leader(0, None);
     let dead = (leader + 1) % 3;
     members.kill(dead);
@@ -115,7 +116,8 @@ fn a_dead_member_is_replaced_and_the_new_one_gets_a_snapshot() {
         let votes = list.iter().any(|m| m["id"] == 4 && m["role"] == "voter");
         if votes && list.len() == 3 { Ok(()) } else { Err(status.to_string()) }
     });
-    assert_eq!(names(&members, new).unwrap().len(), 200);
+    assert_eq!(names(&members, new).unwrap().len(), 1500);
+    assert!(members.said(new, "installed a snapshot"), "{}", members.log(new));
     // A planned stop hands over, and the new one counts: with the dead one gone, two of three are needed.
     let leader = members.leader(alive, None);
     members.stop(leader);
