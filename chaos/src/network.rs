@@ -89,7 +89,7 @@ impl Network {
     }
 
     /// The oldest packet; nothing is lost.
-    pub fn next(&mut self) -> Option<Packet> {
+    pub fn oldest(&mut self) -> Option<Packet> {
         (!self.waiting.is_empty()).then(|| self.waiting.remove(0))
     }
 

@@ -214,7 +214,7 @@ impl<B: Backend> World<B> {
 
     fn settle(&mut self, member: usize) -> Result<(), Violation> {
         self.step(member, vec![Input::Tick])?;
-        while let Some(packet) = self.network.next() {
+        while let Some(packet) = self.network.oldest() {
             self.arrive(packet)?;
         }
         self.write(member, usize::MAX)?;

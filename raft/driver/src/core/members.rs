@@ -57,7 +57,7 @@ impl MemberChange {
     /// Whether it makes sense for these members, and what they are after it.
     fn check(self, members: &mut ConfState) -> Result<(), &'static str> {
         let (voters, learners) = (&mut members.voters, &mut members.learners);
-        let (votes, learns) = |id| -> (bool, bool) { (voters.contains(&id), learners.contains(&id)) }(self.id());
+        let (votes, learns) = (voters.contains(&self.id()), learners.contains(&self.id()));
         match self {
             Self::AddLearner(0) => Err("a member's id is not 0"),
             Self::AddLearner(_) if votes || learns => Err("it is a member already"),
