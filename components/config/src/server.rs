@@ -77,10 +77,11 @@ impl ServerSettings {
                 self.node_port_min, self.node_port_max
             ));
         }
-        for (key, port) in [("port", self.port), ("peer_port", self.peer_port())] {
-            if (self.node_port_min..=self.node_port_max).contains(&port) {
-                findings.push(format!("server.{key}: {port}: lies in the range of node ports"));
-            }
+        let node_ports = self.node_port_min..=self.node_port_max;
+        if node_ports.contains(&self.port) {
+            findings.push(format!("server.port: {}: lies in the range of node ports", self.port));
+        } else if node_ports.contains(&self.peer_port()) {
+            findings.push(format!("server.peer_port: {}: lies in the range of node ports", self.peer_port()));
         }
         if self.peer_port() == self.port {
             findings.push(format!("server.peer_port: {}: must not be server.port", self.port));

@@ -159,19 +159,16 @@ async fn exchange(url: &ServerUrl, token: &JoinToken, path: &str, body: &Value) 
         .header("authorization", bearer)
         .body(Full::new(Bytes::from(body.to_string())))
         .map_err(|e| broken(e.to_string()))?;
-    let exchange = async {
+    // It ends the connection by dropping the sender; a server that closes it after its answer is no failure.
+    let exchange = async move {
         let response = sender.send_request(request).await.map_err(|e| broken(e.to_string()))?;
         let code = response.status().as_u16();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
         let body = body.await.map_err(|e| broken(e.to_string()))?.to_bytes();
         read(code, &body)
     };
-    tokio::select! {
-        // The answer first: a server may close the connection with it.
-        biased;
-        done = exchange => done,
-        ended = connection => Err(broken(ended.err().map_or_else(|| "the connection ended".to_owned(), |e| e.to_string()))),
-    }
+    let (answer, _) = tokio::join!(exchange, connection);
+    answer
 }
 
 fn read(code: u16, body: &[u8]) -> Result<Value, JoinError> {
