@@ -43,7 +43,11 @@ impl Raft {
         let Status { member, leader, .. } = self.handle.status();
         match (leader, &self.peers) {
             (Some(leader), Some(peers)) if leader != member => {
-                let outcome = peers.propose(leader, command).await?;
+                let outcome = tokio::select! {
+                    answered = peers.propose(leader, command) => answered?,
+                    // A leader that is paused or cut off does not answer, and its connection stands for a while.
+                    () = self.until_led_by_another_than(leader) => return Err(ProposeError::Unknown),
+                };
                 // Whoever was answered finds its write here, too; and whoever failed, what it failed on.
                 let (Outcome::Done { index, .. } | Outcome::Conflict { index, .. }) = outcome else {
                     return Ok(outcome);
@@ -51,6 +55,15 @@ impl Raft {
                 if self.handle.wait_applied(index).await { Ok(outcome) } else { Err(ProposeError::Unknown) }
             }
             _ => self.handle.propose_bytes(command).await,
+        }
+    }
+
+    /// Waits until somebody else is known to lead.
+    async fn until_led_by_another_than(&self, leader: u64) {
+        let mut status = self.handle.watch();
+        if status.wait_for(|status| status.leader.is_some_and(|now| now != leader)).await.is_err() {
+            // The driver has ended: whoever waits is told by others.
+            std::future::pending::<()>().await;
         }
     }
 
