@@ -1,7 +1,7 @@
 //! How long a cluster of one machine takes: from an empty disk to the first pod, from `kubectl apply` of a Deployment to
 //! its pods, and what it costs when nothing happens. One JSON line a figure; needs root and containerd.
 //!
-//! `cargo run --release --workspace --example start -- [rounds=5] [idle minutes=10]`
+//! `cargo build --release --workspace --all-targets && target/release/examples/start [rounds=5] [idle minutes=10]`
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::{BufRead, BufReader};
