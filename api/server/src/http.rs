@@ -28,7 +28,6 @@ mod table;
 mod watch_body;
 
 use accept::Form;
-pub(crate) use body::read as read_body;
 pub use respond::accepts_gzip;
 
 /// The certificate that a client showed, in DER. Part of a connection's data.
@@ -50,7 +49,11 @@ pub struct State {
 /// Every request ends here. A panic in it is this request's failure and no other's.
 pub async fn handle(request: HttpRequest, payload: web::Payload, state: web::Data<State>) -> HttpResponse {
     let began = std::time::Instant::now();
-    let served = AssertUnwindSafe(serve(&request, payload, &state)).catch_unwind().await;
+    let mut payload = Some(payload);
+    let served = AssertUnwindSafe(serve(&request, &mut payload, &state)).catch_unwind().await;
+    if let (Some(unread), false) = (&mut payload, matches!(served, Ok(Ok(_)))) {
+        body::drain(unread).await;
+    }
     let mut response = match served {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => respond::error(&error, form_of_errors(&request)),
@@ -84,9 +87,10 @@ fn labels(request: &HttpRequest, state: &State) -> (&'static str, String) {
     }
 }
 
+/// Takes the payload only for a connection that goes on behind the head.
 async fn serve(
     request: &HttpRequest,
-    payload: web::Payload,
+    payload: &mut Option<web::Payload>,
     state: &web::Data<State>,
 ) -> Result<HttpResponse, ApiError> {
     navarch_supervision::fault::point("api-handler");
@@ -102,6 +106,14 @@ async fn serve(
             state.endpoints.serve(request, &path, &query).await
         }
         Target::Resource(target) => resource(request, payload, state, user, target, query).await,
+    }
+}
+
+/// The whole body of a request whose payload was not taken.
+pub(crate) async fn read_body(payload: &mut Option<web::Payload>) -> Result<Bytes, ApiError> {
+    match payload {
+        Some(payload) => body::read(payload).await,
+        None => Ok(Bytes::new()),
     }
 }
 
@@ -141,7 +153,7 @@ fn authorize_path(state: &State, user: &UserInfo, method: &str, path: &str) -> R
 
 async fn resource(
     request: &HttpRequest,
-    payload: web::Payload,
+    payload: &mut Option<web::Payload>,
     state: &web::Data<State>,
     user: UserInfo,
     target: ResourceTarget,
@@ -157,6 +169,7 @@ async fn resource(
         state.pipeline.authorize(&user, &wanted)?;
         let headers = request.headers();
         let upgrade = header_text(headers, UPGRADE_HEADER).or_else(|| header_text(headers, "upgrade"));
+        let payload = payload.take().ok_or_else(|| ApiError::internal("the request has no payload"))?;
         return streaming::serve(StreamRequest {
             verb,
             user,
@@ -187,7 +200,7 @@ async fn resource(
         return Ok(watch_body::response(watch, form, &query, state));
     }
     if !matches!(verb, Verb::Get | Verb::List) {
-        let content = body::read(payload).await?;
+        let content = read_body(payload).await?;
         wanted.body = body_of(request, content);
         if matches!(verb, Verb::Delete | Verb::DeleteCollection) {
             options_of_query(&mut wanted, &query);

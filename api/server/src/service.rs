@@ -39,7 +39,7 @@ pub trait PathService: Send + Sync {
 /// Carries a request to its service and back. Answers may be secret: nobody on the way keeps them.
 pub(crate) async fn serve(
     request: &HttpRequest,
-    payload: web::Payload,
+    payload: &mut Option<web::Payload>,
     user: UserInfo,
     service: Arc<dyn PathService>,
 ) -> Result<HttpResponse, ApiError> {

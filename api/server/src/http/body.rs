@@ -1,5 +1,7 @@
 //! Reading request bodies, up to a limit.
 
+use std::time::Duration;
+
 use actix_web::web;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
@@ -12,7 +14,7 @@ pub const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 ///
 /// # Errors
 /// 413 beyond the limit, 400 if the client breaks off.
-pub async fn read(mut payload: web::Payload) -> Result<Bytes, ApiError> {
+pub async fn read(payload: &mut web::Payload) -> Result<Bytes, ApiError> {
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     while let Some(chunk) = payload.next().await {
@@ -35,4 +37,23 @@ pub async fn read(mut payload: web::Payload) -> Result<Bytes, ApiError> {
         }
     }
     Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+/// How long an answer waits for the rest of a body that nobody reads.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Reads what is left of a body and drops it, up to the limit of bodies. A connection that closes with unread bytes is reset,
+/// and the client may never see the answer that was on its way: a refusal is sent only after this.
+pub async fn drain(payload: &mut web::Payload) {
+    let rest = async {
+        let mut bytes = 0;
+        while let Some(Ok(chunk)) = payload.next().await {
+            bytes += chunk.len();
+            if bytes > BODY_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    // Past the time the connection is closed whatever the client still sends.
+    let _ = tokio::time::timeout(DRAIN, rest).await;
 }
