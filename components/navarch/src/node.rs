@@ -5,18 +5,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Taint};
 use navarch_auth::pki::KUBELET_CLIENT_USER;
 use navarch_client::http::{Credentials, HttpConfig, HttpTransport};
 use navarch_client::kubeconfig::Kubeconfig;
 use navarch_client::{Client, InformerFactory};
-use navarch_config::Settings;
+use navarch_config::{Settings, parse_taint};
 use navarch_kubelet::KubeletContext;
 use navarch_kubelet::containerd::ContainerdConfig;
 use navarch_kubelet::context::{KubeletConfig, ServerConfig};
 use navarch_network::{CniSettings, NetworkContext, NetworkSettings};
-use navarch_supervision::{ChildSpec, Strategy, SupervisorSpec};
-use navarch_types::UserInfo;
+use navarch_supervision::{ChildSpec, Strategy, SupervisorSpec, TaskContext};
+use navarch_types::{ApiError, PatchType, UserInfo};
+use serde_json::json;
 
 use crate::commands::CommandError;
 use crate::control_plane::{self, ControlPlane, OpenError};
@@ -28,6 +29,8 @@ use crate::process::{Stages, stage};
 pub const NETWORK_USER: &str = navarch_auth::PROXY_USER;
 /// Grace for containers when the cluster is taken down.
 const DOWN_GRACE: Duration = Duration::from_secs(2);
+/// How upstream's tools mark a node that runs the control plane.
+const ROLE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 /// Between two looks at whether the node is ready.
 const READY_POLL: Duration = Duration::from_millis(20);
 
@@ -53,6 +56,15 @@ fn kubelet_config(settings: &Settings) -> KubeletConfig {
     config.max_pods = agent.pods_max;
     config.cluster_domain.clone_from(&settings.cluster.domain);
     config.node_labels = agent.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    // What is none was refused when the settings were read.
+    let taints = agent.taints.iter().filter_map(|taint| parse_taint(taint).ok());
+    let taint = |(key, value, effect): (&str, &str, &str)| Taint {
+        key: key.to_owned(),
+        value: (!value.is_empty()).then(|| value.to_owned()),
+        effect: effect.to_owned(),
+        time_added: None,
+    };
+    config.node_taints = taints.map(taint).collect();
     if agent.network {
         config.cluster_dns = vec![settings.cluster.dns_service_ip()];
     }
@@ -111,8 +123,36 @@ pub fn local_spec(settings: &Settings, control_plane: &ControlPlane, stages: &St
         allowed_names: vec![KUBELET_CLIENT_USER.to_owned()],
     });
     let client = control_plane.client(navarch_auth::node_identity(&node));
+    let labeller = control_plane.client(navarch_auth::service_account_identity("kube-system", "node-controller", ""));
     let network_client = control_plane.client(UserInfo::new(NETWORK_USER, &["system:authenticated"]));
-    Ok(spec(settings, config, client, network_client, stages))
+    Ok(ChildSpec::supervisor(spec(settings, config, client, network_client, stages).child(role(labeller, node))))
+}
+
+/// Labels the node of a control-plane member as such: agents may not do that themselves (NodeRestriction).
+fn role(client: Client, node: String) -> ChildSpec {
+    let work = move |context: TaskContext| {
+        let (client, node) = (client.clone(), node.clone());
+        async move {
+            let api = client.all::<Node>();
+            loop {
+                let found = api.get(&node).await;
+                let labelled = found.as_ref().ok().and_then(|node| node.metadata.labels.as_ref());
+                if labelled.is_some_and(|labels| labels.contains_key(ROLE_LABEL)) {
+                    return Ok::<(), ApiError>(());
+                }
+                if found.is_ok() {
+                    let patch = json!({"metadata": {"labels": {ROLE_LABEL: ""}}});
+                    api.patch(&node, None, PatchType::Merge, patch).await?;
+                    return Ok(());
+                }
+                tokio::select! {
+                    () = context.stopped() => return Ok(()),
+                    () = tokio::time::sleep(READY_POLL) => {}
+                }
+            }
+        }
+    };
+    ChildSpec::task("node-role", work).restart(navarch_supervision::Restart::Transient)
 }
 
 /// The agent of a control plane that is reached over the network.
@@ -151,7 +191,7 @@ pub fn remote_spec(settings: &Settings, stages: &Stages) -> Result<ChildSpec, Co
     let network = if settings.agent.network { knowing_all(kubeconfig.user(NETWORK_USER)?) } else { own.clone() };
     let client = Client::new(Arc::new(HttpTransport::new(own)?));
     let network = Client::new(Arc::new(HttpTransport::new(network)?));
-    Ok(spec(settings, config, client, network, stages))
+    Ok(ChildSpec::supervisor(spec(settings, config, client, network, stages)))
 }
 
 fn spec(
@@ -160,7 +200,7 @@ fn spec(
     client: Client,
     network_client: Client,
     stages: &Stages,
-) -> ChildSpec {
+) -> SupervisorSpec {
     let node = config.node_name.clone();
     let mut agent = SupervisorSpec::new("node-agent", Strategy::OneForOne);
     if let Some(network) = network_settings(settings) {
@@ -173,11 +213,10 @@ fn spec(
     }
     let kubelet = SupervisorSpec::new("kubelet", Strategy::OneForOne)
         .children(navarch_kubelet::specs(KubeletContext { client: client.clone(), config }));
-    agent = agent.child(ChildSpec::supervisor(kubelet)).child(stage("node-ready", stages, move || {
+    agent.child(ChildSpec::supervisor(kubelet)).child(stage("node-ready", stages, move || {
         let (client, node) = (client.clone(), node.clone());
         async move { until_ready(&client, &node).await }
-    }));
-    ChildSpec::supervisor(agent)
+    }))
 }
 
 async fn until_ready(client: &Client, name: &str) -> Result<(), OpenError> {
