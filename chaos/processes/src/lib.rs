@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod cluster;
+pub mod failover;
 pub mod faults;
 pub mod load;
 pub mod run;

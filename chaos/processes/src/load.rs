@@ -85,7 +85,8 @@ impl Client {
     async fn act(&self, client: u64, server: &str, name: &str, act: Act) -> (Option<Answer>, bool) {
         let path = format!("{PATH}/{name}");
         let object = |value: &str, revision: Option<u64>| {
-            let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"v": value}});
+            let mut object =
+                json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"v": value}});
             if let Some(revision) = revision {
                 object["metadata"]["resourceVersion"] = revision.to_string().into();
             }
@@ -113,7 +114,9 @@ impl Client {
 
     /// What a reply says about the operation; nothing, if it may have happened or not.
     fn judge(&self, act: &Act, reply: Reply) -> (Option<Answer>, bool) {
-        let count = |counter: &AtomicU64| drop(counter.fetch_add(1, Ordering::Relaxed));
+        let count = |counter: &AtomicU64| {
+            counter.fetch_add(1, Ordering::Relaxed);
+        };
         let (code, object) = match reply {
             Reply::Answer(code, object) => (code, object),
             Reply::NotSent => {
@@ -150,6 +153,11 @@ impl Client {
                 Answer::Conflict { actual: None }
             }
             (429 | 503, _) => {
+                count(&self.tally.refused);
+                return (Some(Answer::Refused), false);
+            }
+            // The quota alarm: nothing new is taken, and nothing happened.
+            (500, _) if object["message"].as_str().is_some_and(|text| text.contains("space is used up")) => {
                 count(&self.tally.refused);
                 return (Some(Answer::Refused), false);
             }

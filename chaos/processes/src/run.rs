@@ -70,10 +70,10 @@ pub struct Report {
 }
 
 /// Everything that goes on while faults happen.
-struct Going {
-    runtime: Runtime,
-    api: Api,
-    tally: Arc<Tally>,
+pub(crate) struct Going {
+    pub(crate) runtime: Runtime,
+    pub(crate) api: Api,
+    pub(crate) tally: Arc<Tally>,
     stop_load: CancellationToken,
     load: Vec<JoinHandle<()>>,
     watching: Watching,
@@ -98,14 +98,16 @@ async fn state(api: &Api, server: &str) -> Option<(u64, Vec<Item>)> {
 }
 
 impl Going {
-    fn start(cluster: &Cluster, plan: &Plan, folder: &Path) -> Self {
+    /// Without a folder nothing is written down, and nothing can be judged.
+    pub(crate) fn start(cluster: &Cluster, plan: &Plan, folder: Option<&Path>) -> Self {
         // Threads that are made from here on are on the members' network.
         cluster.members.enter_network();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let api = Api::of(&cluster.members);
         api.set_servers((0..plan.members).map(|member| cluster.members.address(member)));
         let first = runtime.block_on(state(&api, &api.server(0))).expect("the first state");
-        let (operations, sights) = (folder.join("operations.jsonl"), folder.join("sights.jsonl"));
+        let file = |name: &str| folder.map_or_else(|| PathBuf::from("/dev/null"), |folder| folder.join(name));
+        let (operations, sights) = (file("operations.jsonl"), file("sights.jsonl"));
         let client = Client {
             api: api.clone(),
             operations: recorder(&operations),
@@ -129,7 +131,7 @@ impl Going {
         Self { runtime, api, tally, stop_load, load, watching, watchers, operations, sights, first }
     }
 
-    fn term(&self) -> u64 {
+    pub(crate) fn term(&self) -> u64 {
         let server = self.api.server(0);
         match self.runtime.block_on(self.api.ask(&server, Method::GET, "/navarch/status", None)) {
             Reply::Answer(200, status) => status["term"].as_u64().unwrap_or(0),
@@ -137,31 +139,31 @@ impl Going {
         }
     }
 
-    fn counts(&self) -> [u64; 5] {
+    pub(crate) fn counts(&self) -> [u64; 5] {
         let tally = &self.tally;
         [&tally.acknowledged, &tally.reads, &tally.conflicts, &tally.refused, &tally.open]
             .map(|count| count.load(Ordering::Relaxed))
     }
 
     /// Ends the load, waits until watchers have seen everything, and reads what is there.
-    fn end(self, members: usize, report: &mut Report) -> Result<Evidence, String> {
+    pub(crate) fn end(self, members: usize, report: &mut Report) -> Result<Evidence, String> {
         self.stop_load.cancel();
-        let Self { runtime, api, watching, .. } = &self;
         report.counts = self.counts();
-        for task in self.load {
+        let Self { runtime, api, tally, load, watching, watchers, operations, sights, first, .. } = self;
+        for task in load {
             runtime.block_on(task).map_err(|error| error.to_string())?;
         }
         let mut finals = Vec::new();
         for member in 0..members {
             let told = navarch_tests::eventually("the member tells its state", || {
-                runtime.block_on(state(api, &api.server(member))).ok_or_else(|| "no answer".to_owned())
+                runtime.block_on(state(&api, &api.server(member))).ok_or_else(|| "no answer".to_owned())
             });
             finals.push(told);
         }
         let last = finals.iter().flat_map(|(_, items)| items).map(|item| item.revision).max().unwrap_or(0);
         watching.until.store(last, Ordering::Release);
         let deadline = Instant::now() + SETTLE;
-        for task in self.watchers {
+        for task in watchers {
             let left = deadline.saturating_duration_since(Instant::now());
             let ended = runtime.block_on(async { tokio::time::timeout(left, task).await });
             match ended {
@@ -175,14 +177,13 @@ impl Going {
         if let Some(odd) = watching.odd.lock().first() {
             return Err(format!("a watcher was told: {odd}"));
         }
-        if let Some((code, (times, said))) = self.tally.odd.lock().first_key_value() {
+        if let Some((code, (times, said))) = tally.odd.lock().first_key_value() {
             return Err(format!("{times} requests were answered with {code}: {said}"));
         }
         // What is buffered goes to the files when the last of them ends.
-        drop(self.watching);
-        drop(self.stop_load);
-        drop(self.runtime);
-        Ok(Evidence::read(&self.operations, &self.sights, self.first, finals))
+        drop(watching);
+        drop(runtime);
+        Ok(Evidence::read(&operations, &sights, first, finals))
     }
 }
 
@@ -196,7 +197,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Report, String> {
     tell(&format!("seed {}: starting {} members", plan.seed, plan.members));
     let mut cluster = Cluster::start(&format!("chaos{}", plan.members), plan.members);
     let mut report = Report::default();
-    let going = Going::start(&cluster, plan, folder.path());
+    let going = Going::start(&cluster, plan, Some(folder.path()));
     let (began, first_term) = (Instant::now(), going.term());
     let mut kinds: Vec<Kind> = Vec::new();
     let mut all_done = false;
@@ -239,6 +240,37 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Report, String> {
             Err(format!("seed {}: {what} (evidence: {})", plan.seed, kept.display()))
         }
     }
+}
+
+/// Full load on three members and no fault: terms that begin are elections that should not have been. `sync` is how long a
+/// sync takes on every disk, if not the usual.
+///
+/// # Errors
+/// What the judges reject.
+pub fn steady(time: Duration, sync: Option<Duration>, tell: &mut dyn FnMut(&str)) -> Result<Report, String> {
+    let cluster = Cluster::start("steady", 3);
+    for member in 0..3 {
+        cluster.slow(member, sync.unwrap_or(crate::cluster::USUAL_SYNC));
+    }
+    // More than two cores can do.
+    let plan = Plan { seed: 1, members: 3, time, registers: 128, once: (0, 1.0) };
+    let going = Going::start(&cluster, &plan, None);
+    let (began, first_term) = (Instant::now(), going.term());
+    let mut report = Report::default();
+    while began.elapsed() < time {
+        std::thread::sleep(Duration::from_secs(10).min(time));
+        report.terms = going.term().saturating_sub(first_term);
+        let [acknowledged, reads, ..] = going.counts();
+        let (seconds, gap) = (began.elapsed().as_secs_f64(), going.tally.take_gap().as_millis());
+        tell(&format!(
+            "{seconds:>5.0} s  {:.0} writes/s, {:.0} reads/s, longest gap {gap} ms, {} leader changes",
+            acknowledged as f64 / seconds,
+            reads as f64 / seconds,
+            report.terms
+        ));
+    }
+    going.end(3, &mut report)?;
+    Ok(report)
 }
 
 impl std::fmt::Display for Report {

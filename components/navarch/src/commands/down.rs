@@ -27,12 +27,12 @@ pub(super) fn stop(settings: &Settings, remove_service: bool) -> Result<(), Comm
     service::stop(settings, remove_service)?;
     let mut folders = vec![settings.data_dir.clone()];
     folders.extend(siblings::all(settings)?.into_iter().map(|sibling| sibling.data_dir));
-    for folder in &folders {
-        daemon::ask_to_stop(folder)?;
-    }
     let mut stopped = 0;
     for folder in &folders {
-        stopped += usize::from(daemon::stop(folder, STOP_TIMEOUT)?);
+        stopped += usize::from(daemon::ask_to_stop(folder)?.is_some());
+    }
+    for folder in &folders {
+        daemon::stop(folder, STOP_TIMEOUT)?;
     }
     match (stopped, folders.len()) {
         (0, _) => {}
