@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, Reply};
 use crate::cluster::Cluster;
+use crate::faults::leader;
 use crate::run::{Going, Plan, Report};
 
 const NODES: &str = "/api/v1/nodes";
@@ -118,9 +119,9 @@ pub fn measure(
     let first_term = going.term();
     for loss in losses {
         for trial in 0..trials {
-            let leader = cluster.members.leader(trial % 3, None);
             // Steady load before, and nobody still catching up.
             std::thread::sleep(Duration::from_secs(1));
+            let leader = leader(&cluster);
             going.tally.take_gap();
             let began = Instant::now();
             match loss {

@@ -60,13 +60,27 @@ fn last(rng: &mut ChaCha8Rng, ms: std::ops::Range<u64>) {
     std::thread::sleep(Duration::from_millis(rng.random_range(ms)));
 }
 
+/// Who leads in the newest term that any member knows of: one that was paused may believe for a moment that it still does.
+///
+/// # Panics
+/// If nobody leads in time.
+pub fn leader(cluster: &Cluster) -> usize {
+    let members = &cluster.members;
+    navarch_tests::eventually("somebody leads", || {
+        let told = (0..members.count()).filter_map(|member| members.status(member).ok());
+        let newest = told.max_by_key(|status| status["term"].as_u64()).ok_or("no member answers")?;
+        let id = newest["leader"].as_u64().ok_or_else(|| newest.to_string())?;
+        (0..members.count()).find(|member| members.id(*member) == id).ok_or_else(|| newest.to_string())
+    })
+}
+
 /// Does it, lets it last, and heals it. Returns with all members serving.
 ///
 /// # Panics
 /// If a member does not come back.
 pub fn inflict(cluster: &mut Cluster, kind: Kind, rng: &mut ChaCha8Rng) {
     let count = cluster.members.count();
-    let leader = cluster.members.leader(rng.random_range(0..count), None);
+    let leader = leader(cluster);
     let follower = (leader + rng.random_range(1..count)) % count;
     let members = &mut cluster.members;
     match kind {

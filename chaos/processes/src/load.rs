@@ -27,6 +27,9 @@ pub const ONCE: &str = "u-";
 /// Registers. Few, so that clients meet.
 const REGISTERS_COUNT: u32 = 6;
 
+/// How long a client stays away from the member that it likes best after that one failed.
+const AWAY: Duration = Duration::from_secs(2);
+
 /// Where operations are recorded.
 pub type Operations = Recorder<BufWriter<File>>;
 
@@ -161,9 +164,10 @@ impl Client {
                 count(&self.tally.refused);
                 return (Some(Answer::Refused), false);
             }
+            // The member is well: it does not know what became of the write.
             (504, _) => {
                 count(&self.tally.open);
-                return (None, false);
+                return (None, true);
             }
             (code, _) => {
                 let mut odd = self.tally.odd.lock();
@@ -214,15 +218,20 @@ impl Client {
     pub async fn once(self, client: u64, rate: f64) {
         let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut member, mut number) = (client as usize, 0_u64);
+        // Each has a member that it likes best, so that they spread; when that one fails, others serve for a while.
+        let (home, mut away, mut number) = (client as usize, None, 0_u64);
         while !self.stop.is_cancelled() {
             ticks.tick().await;
             number += 1;
             let name = format!("{ONCE}{client}-{number}");
             let act = Act::Swap { expected: 0, value: format!("{client}-{number}") };
+            let member = match away {
+                Some((member, until)) if until > Instant::now() => member,
+                _ => home,
+            };
             let (_, good) = self.act(client, &self.api.server(member), &name, act).await;
             if !good {
-                member += 1;
+                away = Some((member + 1, Instant::now() + AWAY));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use navarch_chaos::check::history::Item;
@@ -105,7 +105,10 @@ impl Going {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let api = Api::of(&cluster.members);
         api.set_servers((0..plan.members).map(|member| cluster.members.address(member)));
-        let first = runtime.block_on(state(&api, &api.server(0))).expect("the first state");
+        let first = navarch_tests::eventually("the namespace is furnished", || {
+            let told = runtime.block_on(state(&api, &api.server(0))).ok_or("no answer")?;
+            if told.1.is_empty() { Err("nothing is there".to_owned()) } else { Ok(told) }
+        });
         let file = |name: &str| folder.map_or_else(|| PathBuf::from("/dev/null"), |folder| folder.join(name));
         let (operations, sights) = (file("operations.jsonl"), file("sights.jsonl"));
         let client = Client {
@@ -118,12 +121,19 @@ impl Going {
             api: api.clone(),
             sights: recorder(&sights),
             counts: Arc::default(),
-            until: Arc::new(AtomicU64::new(0)),
+            lists: Arc::default(),
+            until: Arc::default(),
             stop: CancellationToken::new(),
             odd: Arc::new(Mutex::default()),
         };
         let watchers = STAYS.iter().enumerate();
-        let watchers = watchers.map(|(number, stay)| runtime.spawn(watching.clone().watch(number, *stay))).collect();
+        let watchers: Vec<_> =
+            watchers.map(|(number, stay)| runtime.spawn(watching.clone().watch(number, *stay))).collect();
+        // What happens before they watch, none of them sees.
+        navarch_tests::eventually("all watch", || {
+            let lists = watching.lists.load(Ordering::Acquire);
+            if lists >= STAYS.len() as u64 { Ok(()) } else { Err(lists.to_string()) }
+        });
         let registers = (0..plan.registers).map(|number| runtime.spawn(client.clone().registers(number, plan.seed)));
         let once = (0..plan.once.0).map(|number| runtime.spawn(client.clone().once(1000 + number, plan.once.1)));
         let load = registers.chain(once).collect();

@@ -29,6 +29,8 @@ pub struct Watching {
     pub sights: Arc<Sights>,
     /// Events seen, connections begun, times that history was gone.
     pub counts: Arc<[AtomicU64; 3]>,
+    /// Lists made.
+    pub lists: Arc<AtomicU64>,
     /// When this is set, watchers end as soon as they have seen all up to this revision.
     pub until: Arc<AtomicU64>,
     /// They end with this, wherever they are.
@@ -114,6 +116,7 @@ impl Watching {
             revision: revision(object).unwrap_or(0),
         };
         self.see(watcher, Seen::Listed { revision: at, items: items.iter().map(item).collect() });
+        self.lists.fetch_add(1, Ordering::Release);
         Some(at)
     }
 

@@ -17,7 +17,7 @@ const ROUNDS: usize = 6;
 fn deployment(name: &str, replicas: u32) -> Value {
     let probe = json!({"tcpSocket": {"port": 8080}, "periodSeconds": 1});
     let container = json!({"name": "web", "image": "shop/busybox:1", "imagePullPolicy": "Never", "readinessProbe": probe,
-        "command": ["httpd", "-f", "-p", "8080", "-h", "/etc"], "ports": [{"containerPort": 8080}]});
+        "command": ["sh", "-c", "mkdir -p /www && echo ok > /www/index.html && exec httpd -f -p 8080 -h /www"], "ports": [{"containerPort": 8080}]});
     json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {
         "replicas": replicas, "selector": {"matchLabels": {"app": name}},
         "template": {"metadata": {"labels": {"app": name}},
@@ -64,7 +64,8 @@ fn until_as_declared(cluster: &Cluster, name: &str, wanted: u64) {
         if (pods, all, ready) == (wanted, wanted, wanted) {
             Ok(())
         } else {
-            Err(format!("{pods} pods, {all} replicas, {ready} ready"))
+            let seen = cluster.kubectl(&["describe", "pods", "-l", &format!("app={name}")]);
+            Err(format!("{pods} pods, {all} replicas, {ready} ready: {seen}"))
         }
     });
 }
@@ -96,7 +97,7 @@ fn the_workload_outlives_members_and_agent_and_ends_as_declared() {
     apply(&cluster, &service);
     until_as_declared(&cluster, "steady", 2);
     let address = cluster.get(&["service", "steady"]).unwrap()["spec"]["clusterIP"].as_str().unwrap().to_owned();
-    let url = format!("http://{address}/hosts");
+    let url = format!("http://{address}/");
     eventually("the workload is reached", || cluster.curl(&url));
 
     // Somebody uses it all the time.

@@ -1,5 +1,6 @@
 //! Carries decisions out: many bindings at a time, up to a bound, while the loop goes on deciding.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -45,17 +46,21 @@ fn finish(shared: &Shared, bind: Bind, result: Result<(), ApiError>) {
 /// The task.
 pub(crate) async fn run(shared: Arc<Shared>, client: Client, ctx: TaskContext) -> Result<(), Infallible> {
     let mut decisions = shared.binds_out.lock().await;
+    let mut running = FuturesUnordered::new();
     {
-        // What an earlier incarnation had in hand is lost: its pods are decided anew. Under one lock with the loop's
-        // decisions, so that none slips in between.
+        // What an earlier incarnation had in hand is lost: its pods are decided anew. What waits here is not: the loop may
+        // have begun before this task. Under one lock with the loop's decisions, so that none slips in between.
         let mut state = shared.state.lock();
-        while decisions.try_recv().is_ok() {}
+        let mut waiting = HashSet::new();
+        while let Ok(decision) = decisions.try_recv() {
+            waiting.insert(decision.pod.uid().to_owned());
+            running.push(bind(Arc::clone(&shared.framework), client.clone(), decision));
+        }
         if let Some(state) = state.as_mut() {
-            state.recover_bindings(Instant::now());
+            state.recover_bindings(&waiting, Instant::now());
         }
     }
     shared.wake();
-    let mut running = FuturesUnordered::new();
     loop {
         tokio::select! {
             biased;

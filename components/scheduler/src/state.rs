@@ -1,7 +1,7 @@
 //! Queue and cache together: what an object's change means for both, and what a cycle's outcome does to them. Pure: the
 //! caller brings the time and carries out the decisions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -243,12 +243,15 @@ impl State {
         self.queue.recover(|pod| cache.is_assumed(pod.namespace(), pod.uid()), now);
     }
 
-    /// Pods whose binding was lost come back into the queue. Those that were bound all the same are shown so later.
-    pub fn recover_bindings(&mut self, now: Instant) {
+    /// Pods whose binding was lost come back into the queue: all that are assumed to be somewhere, but for those whose
+    /// binding still waits to be carried out (by uid). Those that were bound all the same are shown so later.
+    pub fn recover_bindings(&mut self, waiting: &HashSet<String>, now: Instant) {
         for pod in self.cache.assumed() {
-            self.cache.forget(pod.namespace(), pod.uid());
+            if !waiting.contains(pod.uid()) {
+                self.cache.forget(pod.namespace(), pod.uid());
+            }
         }
-        self.queue.recover(|_| false, now);
+        self.queue.recover(|pod| waiting.contains(pod.uid()), now);
     }
 
     /// Lets pods try again that have waited for long.
