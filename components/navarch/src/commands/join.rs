@@ -15,7 +15,8 @@ use crate::{machine, node};
 /// Makes this machine a part of a cluster, and runs it as that.
 pub fn run(mut settings: Settings, args: &JoinArgs) -> Result<(), CommandError> {
     let token: JoinToken = args.token.parse().map_err(|error| format!("--token: {error}"))?;
-    let url: ServerUrl = args.server.parse()?;
+    let given = args.servers.iter().chain(&args.more_servers);
+    let urls = given.map(|url| url.parse()).collect::<Result<Vec<ServerUrl>, _>>()?;
     if args.node_name.is_some() {
         settings.agent.node_name.clone_from(&args.node_name);
     }
@@ -25,7 +26,7 @@ pub fn run(mut settings: Settings, args: &JoinArgs) -> Result<(), CommandError> 
             say!("this machine has joined already ({})", settings.data_dir.display());
             joined
         }
-        None => ask(&settings, args, &url, &token)?,
+        None => ask(&settings, args, &urls, &token)?,
     };
     joined.apply(&mut settings)?;
     match joined {
@@ -45,7 +46,7 @@ pub fn run(mut settings: Settings, args: &JoinArgs) -> Result<(), CommandError> 
 }
 
 /// Told before anything is asked for: what is true of this machine.
-fn ask(settings: &Settings, args: &JoinArgs, url: &ServerUrl, token: &JoinToken) -> Result<Joined, CommandError> {
+fn ask(settings: &Settings, args: &JoinArgs, urls: &[ServerUrl], token: &JoinToken) -> Result<Joined, CommandError> {
     if !args.prepare && args.role != Some(JoinRole::Server) && !rustix::process::geteuid().is_root() {
         return Err("join needs root: an agent starts containers and programs the network (see --prepare)".into());
     }
@@ -61,7 +62,7 @@ fn ask(settings: &Settings, args: &JoinArgs, url: &ServerUrl, token: &JoinToken)
         server: format!("https://{}", SocketAddr::new(address, settings.server.port)),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(join::join(&settings.data_dir, url, token, args.role, &machine))?)
+    Ok(runtime.block_on(join::join(&settings.data_dir, urls, token, args.role, &machine))?)
 }
 
 /// Starts the member that this machine has become: the one place where joining goes over into running.
