@@ -23,9 +23,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// TCP and TLS, whose handshake costs a busy server some time.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection that was quiet for so long is asked whether it lives …
-const PING_AFTER: Duration = Duration::from_secs(1);
-/// … and given up if nothing has come after so long: silence is noticed after 1.5 to 2.5 s. A busy server may be slow to
-/// answer; a shorter time would break its watches, and make it busier.
+const PING_AFTER: Duration = Duration::from_millis(500);
+/// … and given up if nothing has come after so long: silence is noticed after two seconds at most. A busy server may be
+/// slow to answer; a shorter time would break its watches, and make it busier.
 const PING_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// The kernel gives up when sent data is not acknowledged, or nothing answers on an idle connection.
 const TCP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,8 +51,9 @@ impl Session {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        tcp.set_keepalive(Some(PING_AFTER));
-        tcp.set_keepalive_interval(Some(PING_AFTER));
+        // In whole seconds.
+        tcp.set_keepalive(Some(CONNECT_TIMEOUT));
+        tcp.set_keepalive_interval(Some(CONNECT_TIMEOUT));
         tcp.set_keepalive_retries(Some(TCP_PROBES_MAX));
         tcp.set_tcp_user_timeout(Some(TCP_TIMEOUT));
         let https = HttpsConnectorBuilder::new()

@@ -131,7 +131,7 @@ impl Selector {
         {
             self.settle(&next, now);
         }
-        !self.known().map(|(url, tier)| (url, tier)).eq(before.iter().map(|(url, tier)| (url, *tier)))
+        !self.known().eq(before.iter().map(|(url, tier)| (url, *tier)))
     }
 
     fn take(&mut self, listed: &[(Arc<str>, bool)], now: Instant) {
