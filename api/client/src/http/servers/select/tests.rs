@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn urls(names: &str) -> Vec<Arc<str>> {
@@ -138,4 +140,64 @@ fn clients_spread_and_only_those_of_a_lost_server_move() {
     }
     assert_eq!(each.len(), 3);
     assert!(each.values().all(|clients| (60..=140).contains(clients)), "{each:?}");
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Answered(usize),
+    Failed(usize, Trouble),
+    Learn(Vec<usize>),
+    Wait(u64),
+    Look(bool),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let troubles = [Trouble::Refused, Trouble::Lost, Trouble::Silent, Trouble::NotReady, Trouble::Untrusted];
+    prop_oneof![
+        (0..4_usize).prop_map(Act::Answered),
+        (0..4_usize, proptest::sample::select(troubles.to_vec())).prop_map(|(server, how)| Act::Failed(server, how)),
+        proptest::collection::vec(0..4_usize, 0..4).prop_map(Act::Learn),
+        (0..400_000_u64).prop_map(Act::Wait),
+        any::<bool>().prop_map(Act::Look),
+    ]
+}
+
+proptest! {
+    /// Whatever happens: everybody who may be asked is asked once, a current server that is well is asked first, and
+    /// nobody moves for a failure alone.
+    #[test]
+    fn somebody_is_always_asked(acts in proptest::collection::vec(act(), 1..60)) {
+        let all = urls("a b c d");
+        let mut now = Instant::now();
+        let mut this = Selector::new("me", all[..2].to_vec(), &[], now).unwrap();
+        for act in acts {
+            let before = Arc::clone(this.current());
+            match &act {
+                Act::Answered(server) => this.answered(&all[*server], now),
+                Act::Failed(server, how) => this.failed(&all[*server], *how, now),
+                Act::Learn(servers) => {
+                    let listed: Vec<_> = servers.iter().map(|server| (Arc::clone(&all[*server]), true)).collect();
+                    this.learn(&listed, now);
+                }
+                Act::Wait(ms) => now += Duration::from_millis(*ms),
+                Act::Look(answers) => {
+                    let better = this.better(now);
+                    prop_assert_ne!(better.as_ref(), Some(&before));
+                    if let Some(better) = better.filter(|_| *answers) {
+                        this.answered(&better, now);
+                        this.settle(&better, now);
+                    }
+                }
+            }
+            if matches!(act, Act::Failed(..) | Act::Wait(_) | Act::Look(false)) {
+                prop_assert_eq!(&before, this.current(), "moved by {:?}", act);
+            }
+            let order = order(&this, now);
+            let shunned = this.shunned(now).len();
+            prop_assert_eq!(order.len() + shunned, this.known().count(), "each once: {}", order);
+            if let Some(current) = this.find(this.current()).filter(|current| current.available(now)) {
+                prop_assert!(order.starts_with(&*current.url), "{} is not first of {}", current.url, order);
+            }
+        }
+    }
 }
