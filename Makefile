@@ -6,7 +6,11 @@ SHELL := /bin/bash
 # Settings for the cluster of `make up`, such as UP_FLAGS="--data-dir /tmp/navarch --set server.port=7443".
 UP_FLAGS ?=
 
-.PHONY: help up down reset build test
+.PHONY: help up down reset build test chaos
+
+# How long `make chaos` goes on, and on how many members (3 or 5).
+MINUTES ?= 10
+MEMBERS ?= 3
 
 help: ## Show this.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -30,3 +34,8 @@ test: ## Everything: formatting, lints, unit tests, real clusters with real cont
 	@.ci/install test
 	@.ci/build --tests
 	@.ci/test
+
+chaos: ## Kill, pause, part and starve the members of a cluster under load for MINUTES=10, and judge what its clients saw.
+	@.ci/install test
+	@.ci/build --tests
+	@NAVARCH_BIN="$$(realpath "$$(.ci/build --path)")" "$$(dirname "$$(.ci/build --path)")/examples/chaos" $(MINUTES) --members $(MEMBERS)

@@ -8,6 +8,7 @@
 //!
 //! Used by tests only. Never imported by anything.
 
+pub mod check;
 pub mod disk;
 pub mod explore;
 pub mod ledger;

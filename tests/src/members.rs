@@ -1,5 +1,6 @@
 //! Several members of one control plane, each in a network namespace of its own, on one bridge. No containers.
 
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -8,11 +9,25 @@ use tempfile::TempDir;
 
 use crate::{binary, describe, eventually, must};
 
+/// How members are run.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Settings, such as `server.store.retention_minutes=1`.
+    pub settings: Vec<String>,
+    /// Environment of their processes; `{member}` in a value is the member's number.
+    pub environment: Vec<(String, String)>,
+    /// A file system in memory of so many MiB for each member's data.
+    pub disk_mib: Option<u32>,
+}
+
 /// A control plane of several members. Dropping it removes everything.
 pub struct Members {
     name: String,
     folder: TempDir,
+    options: Options,
     running: Vec<Option<Child>>,
+    /// Ids in the cluster: a machine that joins again gets another one.
+    ids: Vec<u64>,
 }
 
 impl Members {
@@ -21,9 +36,17 @@ impl Members {
     /// # Panics
     /// If something is missing or they do not get ready.
     pub fn start(name: &str, count: usize) -> Self {
+        Self::start_with(name, count, Options::default())
+    }
+
+    /// As [`Members::start`], with options.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn start_with(name: &str, count: usize, options: Options) -> Self {
         let name = format!("nv-{name}-{}", std::process::id());
         let folder = tempfile::Builder::new().prefix(&name).tempdir().unwrap();
-        let mut members = Self { name, folder, running: Vec::new() };
+        let mut members = Self { name, folder, options, running: Vec::new(), ids: Vec::new() };
         let ip = |args: &[&str]| must(Command::new("ip").args(args));
         let switch = members.switch();
         ip(&["netns", "add", &switch]);
@@ -69,8 +92,49 @@ impl Members {
         ip(&["-n", &inside, "link", "set", "eth0", "up"]);
         ip(&["-n", &switch, "link", "set", &port, "master", "bridge", "up"]);
         ip(&["-n", &inside, "route", "add", "default", "via", "10.77.0.254"]);
+        if let Some(size) = self.options.disk_mib {
+            std::fs::create_dir(self.data_dir(member)).unwrap();
+            let size = format!("size={size}m");
+            must(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "navarch-test"]).arg(self.data_dir(member)));
+        }
         self.running.push(None);
+        self.ids.push(member as u64 + 1);
         member
+    }
+
+    /// The calling thread is on the switch from now on, and with it all threads that it starts: it reaches the members as a
+    /// client of theirs does.
+    ///
+    /// # Panics
+    /// If that is not possible.
+    pub fn enter_network(&self) {
+        let network = std::fs::File::open(format!("/run/netns/{}", self.switch())).unwrap();
+        let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+        rustix::thread::move_into_link_name_space(network.as_fd(), kind).unwrap();
+    }
+
+    /// A member's id in the cluster.
+    pub fn id(&self, member: usize) -> u64 {
+        self.ids[member]
+    }
+
+    /// How many machines there have been.
+    pub fn count(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Drops what a machine gets from another, or lets it through again. Its own packets still leave.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn block(&self, from: usize, to: usize, blocked: bool) {
+        let nft = |text: &str| must(self.command(to, "nft").arg(text));
+        nft("add table inet chaos");
+        nft("add chain inet chaos in { type filter hook input priority 0; }");
+        nft("flush chain inet chaos in");
+        if blocked {
+            nft(&format!("add rule inet chaos in ip saddr {} drop", self.address(from)));
+        }
     }
 
     /// Cuts a machine off, or connects it again.
@@ -99,6 +163,9 @@ impl Members {
     pub fn navarch(&self, member: usize, args: &[&str]) -> Command {
         let mut command = self.command(member, binary());
         command.args(args).arg("--data-dir").arg(self.data_dir(member));
+        command.args(self.options.settings.iter().flat_map(|setting| ["--set", setting]));
+        let own = |value: &String| value.replace("{member}", &member.to_string());
+        command.envs(self.options.environment.iter().map(|(name, value)| (name, own(value))));
         command
     }
 
@@ -106,13 +173,35 @@ impl Members {
         let path = self.folder.path().join(format!("{member}.log"));
         let log = std::fs::File::options().create(true).append(true).open(path).unwrap();
         let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let mark = self.data_dir(member).join("run").join(format!("api-ready.{}", child.id()));
         self.running[member] = Some(child);
+    }
+
+    /// Waits until a member that was launched serves.
+    ///
+    /// # Panics
+    /// If it ends, or does not.
+    pub fn until_serves(&mut self, member: usize) {
+        let pid = self.running[member].as_ref().unwrap().id();
+        let mark = self.data_dir(member).join("run").join(format!("api-ready.{pid}"));
         eventually("the member serves", || {
-            let ended = self.running[member].as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none(), "member {member} ended: {}", self.log(member));
+            assert!(self.runs(member), "member {member} ended: {}", self.log(member));
             if mark.exists() { Ok(()) } else { Err(self.log(member)) }
         });
+    }
+
+    /// Whether a member's process is there. One that has ended by itself is forgotten.
+    pub fn runs(&mut self, member: usize) -> bool {
+        let Some(child) = self.running[member].as_mut() else { return false };
+        if child.try_wait().unwrap().is_some() {
+            self.running[member] = None;
+        }
+        self.running[member].is_some()
+    }
+
+    /// Starts a member that is one already, without waiting for it: alone it may have no quorum.
+    pub fn launch(&mut self, member: usize) {
+        let command = self.navarch(member, &["server"]);
+        self.spawn(member, command);
     }
 
     /// Starts a member that is one already.
@@ -120,8 +209,32 @@ impl Members {
     /// # Panics
     /// If it does not serve.
     pub fn run(&mut self, member: usize) {
-        let command = self.navarch(member, &["server"]);
+        self.launch(member);
+        self.until_serves(member);
+    }
+
+    /// A machine with an empty disk takes the place of a member's, with that one's address.
+    ///
+    /// # Panics
+    /// If the member still runs, or the new one does not serve.
+    pub fn replace(&mut self, member: usize) {
+        assert!(!self.runs(member), "it runs");
+        let by = (0..self.running.len()).find(|other| self.running[*other].is_some()).unwrap();
+        for entry in std::fs::read_dir(self.data_dir(member)).unwrap() {
+            let path = entry.unwrap().path();
+            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.unwrap();
+        }
+        let token = must(&mut self.navarch(by, &["token", "create", "--role", "server"]));
+        let (id, name, server) =
+            (self.ids[member].to_string(), format!("m{member}"), format!("https://{}:6443", self.address(by)));
+        let args = ["join", "--token", token.trim(), "--replace", &id, "--no-agent", "--node-name", &name, &server];
+        let command = self.navarch(member, &args);
         self.spawn(member, command);
+        self.until_serves(member);
+        let joined = std::fs::read(self.data_dir(member).join("join.json")).unwrap();
+        let joined: Value = serde_json::from_slice(&joined).unwrap();
+        self.ids[member] = joined["memberId"].as_u64().unwrap();
     }
 
     /// A new machine joins, by the first of those that run. Returns its number.
@@ -134,7 +247,8 @@ impl Members {
         let member = self.add();
         let server = format!("https://{}:6443", self.address(by));
         let name = format!("m{member}");
-        let command = self.navarch(member, &["join", "--token", token.trim(), "--node-name", &name, &server]);
+        let command =
+            self.navarch(member, &["join", "--token", token.trim(), "--no-agent", "--node-name", &name, &server]);
         self.spawn(member, command);
         member
     }
@@ -205,7 +319,7 @@ impl Members {
     pub fn leader(&self, asked: usize, but: Option<usize>) -> usize {
         eventually("somebody leads", || {
             let status = self.status(asked)?;
-            let leader = status["leader"].as_u64().map(|id| id as usize - 1);
+            let leader = status["leader"].as_u64().and_then(|id| self.ids.iter().position(|other| *other == id));
             leader.filter(|leader| Some(*leader) != but).ok_or_else(|| status.to_string())
         })
     }
@@ -240,6 +354,9 @@ impl Drop for Members {
         }
         for member in 0..self.running.len() {
             let _ = Command::new("ip").args(["netns", "del", &self.namespace(member)]).output();
+            if self.options.disk_mib.is_some() {
+                let _ = Command::new("umount").args(["-l"]).arg(self.data_dir(member)).output();
+            }
         }
         let _ = Command::new("ip").args(["netns", "del", &self.switch()]).output();
     }

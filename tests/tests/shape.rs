@@ -35,6 +35,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("navarch-kubelet", &["navarch-types", "navarch-client", "navarch-supervision", "navarch-telemetry"]),
     ("navarch-network", &["navarch-types", "navarch-client", "navarch-supervision", "navarch-telemetry"]),
     ("navarch-chaos", &["navarch-raft-contract", "navarch-raft-driver", "navarch-storage"]),
+    ("navarch-chaos-processes", &["navarch-chaos", "navarch-tests"]),
     ("navarch-tests", &["navarch-kubelet"]),
 ];
 

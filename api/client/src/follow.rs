@@ -184,16 +184,15 @@ mod tests {
         server.inject(Fault::lost_connection().on(Verb::List, "configmaps").times(1));
         server.inject(Fault::lost_connection().on(Verb::Watch, "configmaps").times(1));
         let acting = server.clone();
-        steps(&server, "-", "!503 [a]!503 bc[abcd]", |seen| match seen {
+        steps(&server, "-", "!503 [a]!503 b!503 c[abcd]", |seen| match seen {
             "!503 [a]" => put(&acting, "b"),
             "!503 [a]!503 b" => {
                 acting.break_watches();
                 put(&acting, "c");
             }
-            "!503 [a]!503 bc" => {
+            "!503 [a]!503 b!503 c" => {
                 put(&acting, "d");
                 acting.compact();
-                acting.break_watches();
             }
             _ => {}
         })

@@ -23,6 +23,8 @@ pub struct AgentSettings {
     pub node_ip: Option<IpAddr>,
     /// Labels to register with.
     pub labels: BTreeMap<String, String>,
+    /// Taints to register with, `key=value:Effect` or `key:Effect`. A node that is registered already keeps its own.
+    pub taints: Vec<String>,
     /// The port of the agent's own API.
     pub port: u16,
     /// A CRI v1 socket; unset: a containerd of the agent's own, kept in the data folder.
@@ -45,6 +47,7 @@ impl Default for AgentSettings {
             node_name: None,
             node_ip: None,
             labels: BTreeMap::new(),
+            taints: Vec::new(),
             port: 10_250,
             container_runtime_endpoint: None,
             images_dir: None,
@@ -63,6 +66,11 @@ impl AgentSettings {
         for server in self.servers.iter().filter(|server| !server.starts_with("https://")) {
             findings.push(format!("agent.servers: {server:?}: must be https://HOST:PORT"));
         }
+        for (index, taint) in self.taints.iter().enumerate() {
+            if let Err(why) = parse_taint(taint) {
+                findings.push(format!("agent.taints[{index}]: {taint:?}: {why}"));
+            }
+        }
         if self.pods_max == 0 {
             findings.push("agent.pods_max: 0: must be at least 1".to_owned());
         }
@@ -72,6 +80,36 @@ impl AgentSettings {
             findings.push(format!(
                 "agent.container_runtime_endpoint: {endpoint:?}: must be a socket, like unix:///run/containerd/containerd.sock"
             ));
+        }
+    }
+}
+
+/// Key, value and effect of a taint as [`AgentSettings::taints`] has it.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_taint(text: &str) -> Result<(&str, &str, &str), &'static str> {
+    let (rest, effect) = text.rsplit_once(':').ok_or("must be KEY=VALUE:EFFECT or KEY:EFFECT")?;
+    let (key, value) = rest.split_once('=').unwrap_or((rest, ""));
+    if key.is_empty() || key.chars().any(char::is_whitespace) {
+        return Err("must begin with the taint's key");
+    }
+    if !matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
+        return Err("its effect must be NoSchedule, PreferNoSchedule or NoExecute");
+    }
+    Ok((key, value, effect))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taints_are_read() {
+        assert_eq!(parse_taint("a.b/c=d:NoSchedule"), Ok(("a.b/c", "d", "NoSchedule")));
+        assert_eq!(parse_taint("a.b/c:NoExecute"), Ok(("a.b/c", "", "NoExecute")));
+        for bad in ["", "a", "a=b", "a:Never", ":NoSchedule", "=b:NoSchedule", "a b:NoSchedule"] {
+            assert!(parse_taint(bad).is_err(), "{bad}");
         }
     }
 }

@@ -9,7 +9,7 @@ mod load;
 mod log;
 mod server;
 
-pub use agent::AgentSettings;
+pub use agent::{AgentSettings, parse_taint};
 pub use cluster::ClusterSettings;
 pub use load::{SettingsError, load};
 pub use log::{LogFormat, LogSettings};

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Taint;
 use sha2::{Digest, Sha256};
 
 /// Settings of one node agent. Paths are the node's own; nothing outside them is written, but cgroups.
@@ -40,6 +41,8 @@ pub struct KubeletConfig {
     pub pod_pids_max: Option<u64>,
     /// Labels of the node beside the standard ones.
     pub node_labels: Vec<(String, String)>,
+    /// Taints that the node registers with, beside that of not being ready.
+    pub node_taints: Vec<Taint>,
     /// Where logs, exec and port-forward are served, and with what certificate.
     pub server: Option<ServerConfig>,
     /// Between two renewals of the node's lease.
@@ -95,6 +98,7 @@ impl KubeletConfig {
             max_pods: 110,
             pod_pids_max: None,
             node_labels: Vec::new(),
+            node_taints: Vec::new(),
             server: None,
             lease_interval: Duration::from_secs(10),
             status_interval: Duration::from_secs(10),

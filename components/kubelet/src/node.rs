@@ -131,9 +131,10 @@ async fn register(shared: &Shared) -> Result<(), ApiError> {
         Err(error) if error.is(Reason::NotFound) => {
             let not_ready =
                 Taint { key: "node.kubernetes.io/not-ready".into(), effect: "NoSchedule".into(), ..Taint::default() };
+            let taints = [vec![not_ready], shared.config.node_taints.clone()].concat();
             let node = Node {
                 metadata: ObjectMeta { name: Some(name.clone()), labels: Some(wanted), ..ObjectMeta::default() },
-                spec: Some(NodeSpec { taints: Some(vec![not_ready]), ..NodeSpec::default() }),
+                spec: Some(NodeSpec { taints: Some(taints), ..NodeSpec::default() }),
                 status: None,
             };
             let node = api.create(&node).await?;

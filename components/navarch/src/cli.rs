@@ -15,7 +15,9 @@ use crate::commands::token::parse_ttl;
 #[command(after_help = "Examples:\n  \
     navarch up                          start a cluster of this machine alone, in the background\n  \
     export KUBECONFIG=$(navarch kubeconfig --path) && kubectl get nodes\n  \
-    navarch server                      run a control plane without containers, in the foreground\n  \
+    navarch up --members 3              the same with three members of the control plane\n  \
+    navarch init --install              begin a cluster of several machines, as a service of systemd\n  \
+    navarch member add                  print what makes another machine a member of its control plane\n  \
     navarch token create --role node    print a token that makes other machines nodes of this cluster\n  \
     navarch join --token nv1… https://10.0.0.1:6443\n                                      \
                                         become such a node, on another machine, and run it\n  \
@@ -51,11 +53,13 @@ pub struct Options {
 pub enum Command {
     /// Start control plane and node agent of a one-machine cluster; returns when it is ready.
     Up(UpArgs),
-    /// Run a control-plane member in the foreground, without a node agent.
-    Server,
+    /// Begin a cluster of several machines with this one: its first member of the control plane, and a node.
+    Init(InitArgs),
+    /// Run a control-plane member in the foreground.
+    Server(ServerArgs),
     /// Run a node agent in the foreground, for a control plane elsewhere.
     Agent(AgentArgs),
-    /// Join a cluster with a token: get certificates and settings, and run as a node.
+    /// Join a cluster with a token: get certificates and settings, and run as a node or as a member of the control plane.
     Join(JoinArgs),
     /// Make, list and delete the tokens by which machines join.
     Token(TokenArgs),
@@ -65,7 +69,7 @@ pub enum Command {
     Reset(ResetArgs),
     /// Show the cluster: members, roles, lag, disk.
     Status(StatusArgs),
-    /// List, promote, demote and remove members of the control plane; `join` adds them.
+    /// List, add, promote, demote and remove members of the control plane.
     Member(MemberArgs),
     /// Show the supervision tree of the running process: states, restarts, last failures.
     Tree(TreeArgs),
@@ -84,6 +88,51 @@ pub struct UpArgs {
     /// Give up waiting for readiness after so many seconds.
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     pub timeout: u64,
+    /// How many members the control plane has, each a process of its own [default: as many as there are, or one].
+    #[arg(long, value_name = "1|3|5", value_parser = parse_members, conflicts_with = "foreground")]
+    pub members: Option<usize>,
+}
+
+/// Two or four members survive no more than one or three.
+fn parse_members(text: &str) -> Result<usize, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        "5" => Ok(5),
+        _ => Err("must be 1, 3 or 5".to_owned()),
+    }
+}
+
+/// What runs on a machine of the control plane, and how.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ServiceArgs {
+    /// Run no node agent beside the control plane.
+    #[arg(long)]
+    pub no_agent: bool,
+    /// Let the node take every pod: without this, only those that tolerate node-role.kubernetes.io/control-plane.
+    #[arg(long, conflicts_with = "no_agent")]
+    pub no_taint: bool,
+    /// Install a service of systemd and start it, instead of running in the foreground.
+    #[arg(long)]
+    pub install: bool,
+}
+
+/// Options of `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    #[command(flatten)]
+    pub service: ServiceArgs,
+}
+
+/// Options of `server`.
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    /// Run the machine's node agent too.
+    #[arg(long)]
+    pub with_agent: bool,
+    /// Register the node with the taint node-role.kubernetes.io/control-plane:NoSchedule.
+    #[arg(long, requires = "with_agent")]
+    pub taint: bool,
 }
 
 /// Options of `agent`.
@@ -123,9 +172,14 @@ pub struct JoinArgs {
     /// Where a new server takes the other servers' connections [default: its address, and the port after the API's].
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub peer_address: Option<std::net::SocketAddr>,
-    /// Only write certificates and settings; `navarch agent` runs the node later.
-    #[arg(long)]
+    /// Take the place of the member with this id, as a server. It is removed, dead or alive.
+    #[arg(long, value_name = "ID")]
+    pub replace: Option<u64>,
+    /// Only write certificates and settings; `navarch agent` or `navarch server` runs it later.
+    #[arg(long, conflicts_with = "install")]
     pub prepare: bool,
+    #[command(flatten)]
+    pub service: ServiceArgs,
 }
 
 /// Options of `token`.
@@ -183,6 +237,15 @@ pub struct MemberArgs {
 pub enum MemberCommand {
     /// List the members.
     List,
+    /// Print the command that makes another machine a member. It can be used until its token expires.
+    Add {
+        /// How long it is good for, such as 2h or 30m.
+        #[arg(long, value_name = "TIME", default_value = "2h", value_parser = parse_ttl)]
+        ttl: Duration,
+        /// The member, mostly a dead one, whose place it takes.
+        #[arg(long, value_name = "ID")]
+        replace: Option<u64>,
+    },
     /// Remove a member, dead or alive. If it leads, another one takes over first.
     Remove {
         /// Its id, as `member list` shows it.

@@ -13,10 +13,12 @@ macro_rules! say_part {
 mod agent;
 mod ask;
 mod down;
+mod init;
 mod join;
 mod kubeconfig;
 mod reset;
 mod server;
+mod service;
 mod status;
 pub mod token;
 mod tree;
@@ -41,9 +43,10 @@ pub fn run(cli: Cli) -> Result<(), CommandError> {
     let options = cli.options;
     match cli.command {
         Command::Up(args) => up::run(&options, &args),
-        Command::Server => server::run(&options.settings()?),
+        Command::Init(args) => init::run(&options, &args),
+        Command::Server(args) => server::run(options.settings()?, &args),
         Command::Agent(args) => agent::run(options.settings()?, args),
-        Command::Join(args) => join::run(options.settings()?, &args),
+        Command::Join(args) => join::run(&options, &args),
         Command::Token(args) => token::run(&options.settings()?, args.kubeconfig, &args.command),
         Command::Down => down::run(&options.settings()?),
         Command::Reset(args) => reset::run(&options.settings()?, &args),

@@ -1,6 +1,7 @@
 //! A control-plane member: its parts, in the order they are made, and its subtree.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -38,7 +39,7 @@ use crate::members::Members;
 use crate::process::{Stages, admin_kubeconfig};
 use crate::status::{StatusMetrics, StatusSource};
 use crate::store::{self, StoreParts};
-use crate::{in_process, machine};
+use crate::{in_process, machine, siblings};
 
 /// How often it is told that a member waits for others.
 const CATCH_UP_TELL: Duration = Duration::from_secs(5);
@@ -72,6 +73,9 @@ pub enum OpenError {
     /// A request of the process itself failed.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// It is no member any more.
+    #[error("this member was removed from its cluster; `navarch reset` deletes its data, {}", .0.display())]
+    Removed(PathBuf),
 }
 
 /// An open member.
@@ -98,6 +102,9 @@ impl ControlPlane {
     /// # Errors
     /// See [`OpenError`]; nothing is left running.
     pub async fn open(settings: &Settings) -> Result<Self, OpenError> {
+        if siblings::is_removed(&settings.data_dir) {
+            return Err(OpenError::Removed(settings.data_dir.clone()));
+        }
         let identity = Identity::of(settings)?;
         let address = identity.address;
         let listen = SocketAddr::new(settings.server.bind_address, settings.server.port);
@@ -162,7 +169,10 @@ impl ControlPlane {
             members,
         };
         this.write_kubeconfig()?;
-        this.catch_up().await;
+        tokio::select! {
+            () = this.catch_up() => {}
+            () = this.removed() => return Err(OpenError::Removed(this.settings.data_dir)),
+        }
         this.members.introduce(&this.identity).await?;
         // Every other leader finds the cluster furnished by the first.
         if !this.identity.joined {
@@ -196,6 +206,16 @@ impl ControlPlane {
         while let Err(error) = self.store.store.barrier(Instant::now() + CATCH_UP_TELL).await {
             let status = self.store.raft.status();
             tracing::warn!(%error, leader = ?status.leader, term = status.term, "waiting for the other members");
+        }
+    }
+
+    /// Returns when this member has been removed from its cluster; the data folder is marked then.
+    pub async fn removed(&self) {
+        self.members.removed(self.identity.member).await;
+        tracing::error!("this member was removed from its cluster");
+        if let Err(error) = siblings::mark_removed(&self.settings.data_dir) {
+            // It is told again at the next start.
+            tracing::warn!(%error, "the data folder cannot be marked");
         }
     }
 
@@ -283,25 +303,30 @@ impl ControlPlane {
     }
 
     fn maintenance(&self) -> ChildSpec {
-        let store = self.store.store.clone();
+        let (store, raft) = (self.store.store.clone(), self.store.raft.clone());
         let expiry = ChildSpec::task("expiry", move |context: TaskContext| {
-            let store = store.clone();
+            let (store, raft) = (store.clone(), raft.clone());
             async move {
                 while sleep_unless_stopped(&context, EXPIRE_EVERY).await {
-                    // A full batch means that there is more.
-                    while upkeep::expire(&store, now_ms(), Instant::now() + UPKEEP_DEADLINE).await? > 0 {}
+                    // One of the members is enough. A full batch means that there is more.
+                    while raft.status().ready
+                        && upkeep::expire(&store, now_ms(), Instant::now() + UPKEEP_DEADLINE).await? > 0
+                    {
+                    }
                 }
                 Ok::<(), navarch_store::StoreError>(())
             }
         });
-        let store = self.store.store.clone();
+        let (store, raft) = (self.store.store.clone(), self.store.raft.clone());
         let retention_ms = self.settings.server.store.retention_minutes * 60_000;
         let compactor = ChildSpec::task("compactor", move |context: TaskContext| {
-            let store = store.clone();
+            let (store, raft) = (store.clone(), raft.clone());
             async move {
                 let mut retention = upkeep::Retention::new(retention_ms);
                 while sleep_unless_stopped(&context, COMPACT_EVERY).await {
-                    if let Some(floor) = retention.observe(now_ms(), store.revision()) {
+                    // All know when revisions were: whoever leads next goes on with it.
+                    let floor = retention.observe(now_ms(), store.revision());
+                    if let Some(floor) = floor.filter(|_| raft.status().ready) {
                         upkeep::compact(&store, floor, Instant::now() + UPKEEP_DEADLINE).await?;
                     }
                 }

@@ -97,18 +97,27 @@ pub fn running(data_dir: &Path) -> Result<Option<i32>, DaemonError> {
     }
 }
 
-/// Asks the process on a data folder to stop and waits until it has. Returns whether there was one.
+/// Asks the process on a data folder to stop. Returns its pid, if there was one.
 ///
 /// # Errors
-/// [`DaemonError::DidNotStop`] after the timeout.
-pub fn stop(data_dir: &Path, timeout: Duration) -> Result<bool, DaemonError> {
-    let Some(pid) = running(data_dir)? else { return Ok(false) };
+/// If it cannot be asked.
+pub fn ask_to_stop(data_dir: &Path) -> Result<Option<i32>, DaemonError> {
+    let Some(pid) = running(data_dir)? else { return Ok(None) };
     if let Some(process) = Pid::from_raw(pid) {
         match kill_process(process, Signal::TERM) {
             Ok(()) | Err(Errno::SRCH) => {}
             Err(error) => return Err(DaemonError::Io { path: path_of(data_dir), source: error.into() }),
         }
     }
+    Ok(Some(pid))
+}
+
+/// Asks the process on a data folder to stop and waits until it has. Returns whether there was one.
+///
+/// # Errors
+/// [`DaemonError::DidNotStop`] after the timeout.
+pub fn stop(data_dir: &Path, timeout: Duration) -> Result<bool, DaemonError> {
+    let Some(pid) = ask_to_stop(data_dir)? else { return Ok(false) };
     let deadline = Instant::now() + timeout;
     while running(data_dir)?.is_some() {
         if Instant::now() > deadline {

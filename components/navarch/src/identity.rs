@@ -13,6 +13,12 @@ use crate::{machine, store};
 /// The id of the member that a cluster begins with.
 const FIRST: u64 = 1;
 
+/// Where other machines reach the API of this one.
+pub fn server_url(settings: &Settings) -> String {
+    let address = settings.server.advertise_address.unwrap_or_else(machine::address);
+    format!("https://{}", SocketAddr::new(address, settings.server.port))
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -51,7 +57,7 @@ impl Identity {
             seeds: BTreeMap::new(),
             listen: SocketAddr::new(settings.server.bind_address, settings.server.peer_port()),
             address,
-            server: format!("https://{}", SocketAddr::new(address, settings.server.port)),
+            server: server_url(settings),
             joined: false,
         };
         match Joined::load(&settings.data_dir)? {

@@ -99,6 +99,8 @@ pub struct Machine {
     pub peer_address: SocketAddr,
     /// Where its API will be, as a member.
     pub server: String,
+    /// The member whose place it takes, as one.
+    pub replaces: Option<u64>,
 }
 
 /// The kubeconfig of a node that joined.
@@ -235,6 +237,7 @@ async fn as_server(
     let mut asked = request(JoinRole::Server, machine);
     asked.peer_address = Some(machine.peer_address.to_string());
     asked.server = Some(machine.server.clone());
+    asked.replaces = machine.replaces;
     let answer: ServerAnswer = ask(url, token, &asked).await?;
     check_ca(&answer.secrets.ca_crt, token)?;
     let joined = ServerJoined {

@@ -16,6 +16,7 @@ mod members;
 mod node;
 mod process;
 mod roster;
+mod siblings;
 mod status;
 mod store;
 

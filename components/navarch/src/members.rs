@@ -42,19 +42,20 @@ fn unavailable(error: &StoreError) -> ApiError {
 }
 
 impl Members {
-    /// Changes one record after the other until it holds: `change` says which, from all that are there, or that nothing is
-    /// to be done.
+    /// Changes records, all or none: `change` says which, from all that are there. No record is nothing to be done.
     async fn write<T>(
         &self,
-        change: impl Fn(&roster::Members) -> Result<(T, Option<(Member, u64)>), ApiError>,
+        change: impl Fn(&roster::Members) -> Result<(T, Vec<(Member, u64)>), ApiError>,
     ) -> Result<T, ApiError> {
         let deadline = Instant::now() + DEADLINE;
         for _ in 0..ATTEMPTS {
             self.store.barrier(deadline).await.map_err(|error| unavailable(&error))?;
             let present = roster::read(&**self.store.reader()).map_err(ApiError::internal)?;
-            let (answer, write) = change(&present)?;
-            let Some((member, revision)) = write else { return Ok(answer) };
-            let txn = roster::put(&member, revision).map_err(ApiError::internal)?;
+            let (answer, records) = change(&present)?;
+            if records.is_empty() {
+                return Ok(answer);
+            }
+            let txn = roster::put(&records).map_err(ApiError::internal)?;
             match self.store.commit(txn, None, deadline).await {
                 Ok(_) => return Ok(answer),
                 Err(StoreError::Conflict { .. }) => {}
@@ -76,9 +77,9 @@ impl Members {
             }
             Some((there, revision)) => {
                 let own = Member { wanted: there.wanted, ..own.clone() };
-                Ok(((), (own != *there).then_some((own, *revision))))
+                Ok(((), if own == *there { Vec::new() } else { vec![(own, *revision)] }))
             }
-            None => Ok(((), Some((own.clone(), 0)))),
+            None => Ok(((), vec![(own.clone(), 0)])),
         })
         .await
     }
@@ -100,7 +101,8 @@ impl Members {
                 return Err(ApiError::bad_request(format!("member {id} is the last one with a vote")));
             }
             let changed = Member { wanted, ..member.clone() };
-            Ok((changed.clone(), (changed != *member).then_some((changed, *revision))))
+            let records = if changed == *member { Vec::new() } else { vec![(changed.clone(), *revision)] };
+            Ok((changed, records))
         })
         .await
     }
@@ -132,6 +134,26 @@ impl Members {
                 return Err(ApiError::new(Reason::ServiceUnavailable, why));
             }
             tokio::time::sleep(LOOK_EVERY / 4).await;
+        }
+    }
+
+    /// Returns when this member has been removed from its cluster: when its record says so and its vote is gone, or when
+    /// another member says so.
+    pub async fn removed(&self, own: u64) {
+        let here = async {
+            loop {
+                let members = self.raft.view().members.clone();
+                let counts = members.voters.contains(&own) || members.learners.contains(&own);
+                let ordered = self.roster.members().get(&own).is_some_and(|(own, _)| own.wanted == Wanted::Removed);
+                if ordered && !counts {
+                    return;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::select! {
+            () = here => {}
+            () = self.peers.told_removed() => {}
         }
     }
 
@@ -240,6 +262,42 @@ impl Members {
     }
 }
 
+/// What letting a member in comes to: its id and the records that there are then, and those of them that are written.
+fn enter(present: &roster::Members, request: &AdmitRequest) -> Result<Entered, ApiError> {
+    let peer_address = request.peer_address.to_string();
+    let of_request = |member: &Member| member.name == request.name && member.peer_address == peer_address;
+    let mut all = present.clone();
+    let mut writes = Vec::new();
+    let mut there = present.values().filter(|(member, _)| member.wanted != Wanted::Removed);
+    // The answer to the same request may have been lost.
+    if let Some((member, _)) = there.clone().find(|(m, _)| of_request(m) && request.replaces != Some(m.id)) {
+        return Ok(((member.id, all), writes));
+    }
+    if let Some(id) = request.replaces {
+        let Some((member, revision)) = present.get(&id) else {
+            return Err(ApiError::bad_request(format!("there is no member {id} to be replaced")));
+        };
+        if member.wanted != Wanted::Removed {
+            writes.push((Member { wanted: Wanted::Removed, ..member.clone() }, *revision));
+        }
+    }
+    let same = |m: &Member| m.name == request.name || m.peer_address == peer_address;
+    if let Some((member, _)) = there.find(|(m, _)| same(m) && request.replaces != Some(m.id)) {
+        return Err(ApiError::bad_request(format!(
+            "member {0} has the name {1} and takes its peers' connections at {2}: take its place (--replace {0}), remove it \
+             first, or join with another name and address",
+            member.id, member.name, member.peer_address
+        )));
+    }
+    let id = present.keys().next_back().map_or(1, |last| last + 1);
+    let (name, server) = (request.name.clone(), request.server.clone());
+    writes.push((Member { id, name, peer_address, server, wanted: Wanted::Voter }, 0));
+    all.extend(writes.iter().map(|(member, revision)| (member.id, (member.clone(), *revision))));
+    Ok(((id, all), writes))
+}
+
+type Entered = ((u64, roster::Members), Vec<(Member, u64)>);
+
 #[async_trait]
 impl Membership for Members {
     fn servers(&self) -> Vec<String> {
@@ -249,37 +307,72 @@ impl Membership for Members {
     }
 
     async fn admit(&self, request: &AdmitRequest) -> Result<Admission, ApiError> {
-        let peer_address = request.peer_address.to_string();
-        let (id, members) = self
-            .write(|present| {
-                let mut there = present.values().filter(|(member, _)| member.wanted != Wanted::Removed);
-                let same = there.find(|(m, _)| m.name == request.name || m.peer_address == peer_address);
-                if let Some((member, _)) = same {
-                    if member.name == request.name && member.peer_address == peer_address {
-                        return Ok(((member.id, present.clone()), None));
-                    }
-                    return Err(ApiError::bad_request(format!(
-                        "member {} has the name {} and takes its peers' connections at {}: remove it first, or join with \
-                         another name and address",
-                        member.id, member.name, member.peer_address
-                    )));
-                }
-                let id = present.keys().next_back().map_or(1, |last| last + 1);
-                let member = Member {
-                    id,
-                    name: request.name.clone(),
-                    peer_address: peer_address.clone(),
-                    server: request.server.clone(),
-                    wanted: Wanted::Voter,
-                };
-                let mut all = present.clone();
-                all.insert(id, (member.clone(), 0));
-                Ok(((id, all), Some((member, 0))))
-            })
-            .await?;
+        let (id, members) = self.write(|present| enter(present, request)).await?;
         self.until_members(id, |now| now.voters.contains(&id) || now.learners.contains(&id)).await?;
         let members = members.into_values().filter(|(member, _)| member.wanted != Wanted::Removed);
         let peers = members.map(|(m, _)| Peer { id: m.id, name: m.name, peer_address: m.peer_address });
         Ok(Admission { member_id: id, peers: peers.collect(), first_voters: self.raft.first_voters() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn present(members: &[(u64, &str, Wanted)]) -> roster::Members {
+        let record = |id: u64, name: &str, wanted| Member {
+            id,
+            name: name.to_owned(),
+            peer_address: format!("10.0.0.{id}:6444"),
+            server: String::new(),
+            wanted,
+        };
+        members.iter().map(|(id, name, wanted)| (*id, (record(*id, name, *wanted), 9))).collect()
+    }
+
+    fn request(name: &str, host: u8, replaces: Option<u64>) -> AdmitRequest {
+        AdmitRequest {
+            name: name.to_owned(),
+            addresses: Vec::new(),
+            peer_address: SocketAddr::from(([10, 0, 0, host], 6444)),
+            server: String::new(),
+            replaces,
+        }
+    }
+
+    #[test]
+    fn who_enters_gets_an_id_of_its_own_and_may_take_a_place() {
+        use Wanted::{Removed, Voter};
+        let now = present(&[(1, "a", Voter), (2, "b", Voter), (3, "c", Removed)]);
+        // Request, its id, the records that are written.
+        type Case = (AdmitRequest, u64, &'static [(u64, Wanted)]);
+        let cases: [Case; 6] = [
+            (request("d", 4, None), 4, &[(4, Voter)]),
+            // Asked again.
+            (request("b", 2, None), 2, &[]),
+            // The name and address of one that was removed are free; its id is not.
+            (request("c", 3, None), 4, &[(4, Voter)]),
+            (request("d", 4, Some(2)), 4, &[(2, Removed), (4, Voter)]),
+            // The same machine, set up anew.
+            (request("b", 2, Some(2)), 4, &[(2, Removed), (4, Voter)]),
+            (request("d", 4, Some(3)), 4, &[(4, Voter)]),
+        ];
+        for (request, id, writes) in cases {
+            let ((given, all), written) = enter(&now, &request).unwrap();
+            assert_eq!(given, id, "{request:?}");
+            let written: Vec<_> = written.iter().map(|(member, _)| (member.id, member.wanted)).collect();
+            assert_eq!(written, writes, "{request:?}");
+            assert!(written.iter().all(|(id, wanted)| all[id].0.wanted == *wanted));
+        }
+        for (request, why) in [
+            (request("a", 4, None), "member 1 has the name a"),
+            (request("d", 2, None), "member 2 has the name b"),
+            (request("a", 4, Some(2)), "member 1 has the name a"),
+            (request("d", 4, Some(7)), "no member 7"),
+        ] {
+            let error = enter(&now, &request).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
     }
 }

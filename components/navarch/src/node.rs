@@ -6,18 +6,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Taint};
 use navarch_auth::pki::KUBELET_CLIENT_USER;
 use navarch_client::http::{Credentials, HttpTransport, Servers};
 use navarch_client::kubeconfig::Kubeconfig;
 use navarch_client::{Client, InformerFactory};
-use navarch_config::Settings;
+use navarch_config::{Settings, parse_taint};
 use navarch_kubelet::KubeletContext;
 use navarch_kubelet::containerd::ContainerdConfig;
 use navarch_kubelet::context::{KubeletConfig, ServerConfig};
 use navarch_network::{CniSettings, NetworkContext, NetworkSettings};
 use navarch_supervision::{ChildSpec, Strategy, SupervisorSpec, TaskContext};
-use navarch_types::UserInfo;
+use navarch_types::{ApiError, PatchType, UserInfo};
+use serde_json::json;
 
 use crate::commands::CommandError;
 use crate::control_plane::{self, ControlPlane, OpenError};
@@ -29,6 +30,8 @@ use crate::process::{Stages, stage};
 pub const NETWORK_USER: &str = navarch_auth::PROXY_USER;
 /// Grace for containers when the cluster is taken down.
 const DOWN_GRACE: Duration = Duration::from_secs(2);
+/// How upstream's tools mark a node that runs the control plane.
+const ROLE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 /// Between two looks at whether the node is ready.
 const READY_POLL: Duration = Duration::from_millis(20);
 
@@ -54,6 +57,15 @@ fn kubelet_config(settings: &Settings) -> KubeletConfig {
     config.max_pods = agent.pods_max;
     config.cluster_domain.clone_from(&settings.cluster.domain);
     config.node_labels = agent.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    // What is none was refused when the settings were read.
+    let taints = agent.taints.iter().filter_map(|taint| parse_taint(taint).ok());
+    let taint = |(key, value, effect): (&str, &str, &str)| Taint {
+        key: key.to_owned(),
+        value: (!value.is_empty()).then(|| value.to_owned()),
+        effect: effect.to_owned(),
+        time_added: None,
+    };
+    config.node_taints = taints.map(taint).collect();
     if agent.network {
         config.cluster_dns = vec![settings.cluster.dns_service_ip()];
     }
@@ -112,8 +124,36 @@ pub fn local_spec(settings: &Settings, control_plane: &ControlPlane, stages: &St
         allowed_names: vec![KUBELET_CLIENT_USER.to_owned()],
     });
     let client = control_plane.client(navarch_auth::node_identity(&node));
+    let labeller = control_plane.client(navarch_auth::service_account_identity("kube-system", "node-controller", ""));
     let network_client = control_plane.client(UserInfo::new(NETWORK_USER, &["system:authenticated"]));
-    Ok(ChildSpec::supervisor(spec(settings, config, client, network_client, stages)))
+    Ok(ChildSpec::supervisor(spec(settings, config, client, network_client, stages).child(role(labeller, node))))
+}
+
+/// Labels the node of a control-plane member as such: agents may not do that themselves (NodeRestriction).
+fn role(client: Client, node: String) -> ChildSpec {
+    let work = move |context: TaskContext| {
+        let (client, node) = (client.clone(), node.clone());
+        async move {
+            let api = client.all::<Node>();
+            loop {
+                let found = api.get(&node).await;
+                let labelled = found.as_ref().ok().and_then(|node| node.metadata.labels.as_ref());
+                if labelled.is_some_and(|labels| labels.contains_key(ROLE_LABEL)) {
+                    return Ok::<(), ApiError>(());
+                }
+                if found.is_ok() {
+                    let patch = json!({"metadata": {"labels": {ROLE_LABEL: ""}}});
+                    api.patch(&node, None, PatchType::Merge, patch).await?;
+                    return Ok(());
+                }
+                tokio::select! {
+                    () = context.stopped() => return Ok(()),
+                    () = tokio::time::sleep(READY_POLL) => {}
+                }
+            }
+        }
+    };
+    ChildSpec::task("node-role", work).restart(navarch_supervision::Restart::Transient)
 }
 
 /// The agent of a control plane that is reached over the network.

@@ -50,16 +50,18 @@ pub fn stage_file(data_dir: &Path, stage: &str, pid: u32) -> PathBuf {
 #[derive(Clone, Debug)]
 pub struct Stages {
     data_dir: PathBuf,
+    /// At this one the process does what it is for.
+    ready: &'static str,
 }
 
 impl Stages {
-    fn fresh(data_dir: &Path) -> std::io::Result<Self> {
+    fn fresh(data_dir: &Path, roles: Roles) -> std::io::Result<Self> {
         let folder = run_dir(data_dir);
         match std::fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => std::fs::create_dir_all(&folder)?,
         }
-        Ok(Self { data_dir: data_dir.to_owned() })
+        Ok(Self { data_dir: data_dir.to_owned(), ready: if roles.server { "api-ready" } else { "node-ready" } })
     }
 
     /// Marks a stage as reached.
@@ -68,6 +70,16 @@ impl Stages {
         if let Err(error) = std::fs::write(&path, b"") {
             tracing::warn!(%error, path = %path.display(), "cannot tell that a stage was reached");
         }
+        if stage == self.ready {
+            tell_systemd(sd_notify::NotifyState::Ready);
+        }
+    }
+}
+
+/// Tells the service manager, if there is one (sd_notify(3)).
+fn tell_systemd(state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "cannot tell systemd");
     }
 }
 
@@ -90,7 +102,7 @@ pub fn run_process(settings: &Settings, roles: Roles) -> Result<(), CommandError
     }
     let settings = &settings;
     let _pid_file = PidFile::acquire(&settings.data_dir)?;
-    let stages = Stages::fresh(&settings.data_dir)?;
+    let stages = Stages::fresh(&settings.data_dir, roles)?;
     actix::System::new().block_on(run(settings, roles, stages))
 }
 
@@ -120,13 +132,22 @@ async fn run(settings: &Settings, roles: Roles, stages: Stages) -> Result<(), Co
     if let Some(control_plane) = &control_plane {
         control_plane.show(&tree);
     }
+    let removed = async {
+        match &control_plane {
+            Some(control_plane) => control_plane.removed().await,
+            None => std::future::pending().await,
+        }
+    };
     let ended = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
+        // Told in the log; there is nothing to come back for, so it is no failure.
+        () = removed => None,
         exit = tree.wait() => Some(exit),
     };
     if ended.is_none() {
         tracing::info!("stopping");
+        tell_systemd(sd_notify::NotifyState::Stopping);
         tree.stop(STOP_DEADLINE).await;
     }
     if let Some(control_plane) = control_plane {

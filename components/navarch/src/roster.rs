@@ -67,17 +67,18 @@ pub fn read(reader: &dyn StateReader) -> Result<Members, ReadError> {
     page.items.iter().map(|item| decode(&item.value).map(|member| (member.id, (member, item.mod_revision)))).collect()
 }
 
-/// The transaction that writes a record if it was not changed since `revision` (0: if there is none).
+/// The transaction that writes records if none of them was changed since its revision (0: if there is none).
 ///
 /// # Errors
-/// If it cannot be encoded.
-pub fn put(member: &Member, revision: u64) -> serde_json::Result<Txn> {
-    let value = Bytes::from(serde_json::to_vec(member)?);
-    let key = key(member.id);
-    Ok(Txn {
-        compares: vec![Compare { key: key.clone(), mod_revision: revision }],
-        ops: vec![Op { kind: OpKind::Put as i32, key, value, expires_at_ms: 0 }],
-    })
+/// If one cannot be encoded.
+pub fn put(records: &[(Member, u64)]) -> serde_json::Result<Txn> {
+    let mut txn = Txn::default();
+    for (member, revision) in records {
+        let (key, value) = (key(member.id), Bytes::from(serde_json::to_vec(member)?));
+        txn.compares.push(Compare { key: key.clone(), mod_revision: *revision });
+        txn.ops.push(Op { kind: OpKind::Put as i32, key, value, expires_at_ms: 0 });
+    }
+    Ok(txn)
 }
 
 /// Follows the records, and tells the network of them.
@@ -119,6 +120,9 @@ impl Roster {
             };
         }
         self.peers.set_peers(addresses);
+        let members = self.members.load();
+        let removed = members.values().filter(|(member, _)| member.wanted == Wanted::Removed).map(|(m, _)| m.id);
+        self.peers.set_removed(removed.collect());
     }
 
     fn reload(&self) {

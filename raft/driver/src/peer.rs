@@ -21,7 +21,7 @@ mod tests;
 mod wire;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{SocketAddr, TcpListener},
     sync::Arc,
@@ -224,6 +224,8 @@ impl Peers {
             changed: tokio::sync::Notify::new(),
             orphans: Mutex::default(),
             newest: accept::Newest::default(),
+            removed: ArcSwap::default(),
+            removed_here: CancellationToken::new(),
             incoming: receive::Incoming::default(),
             stop: CancellationToken::new(),
             thread: Mutex::default(),
@@ -284,6 +286,19 @@ impl Peers {
             }
         }
         inner.changed.notify_one();
+    }
+
+    /// From now on these members are not let in, and those that are connected are cut off. They are told why.
+    pub fn set_removed(&self, members: BTreeSet<u64>) {
+        let before = self.inner.removed.swap(Arc::new(members));
+        for member in self.inner.removed.load().difference(&before) {
+            self.inner.newest.end(*member);
+        }
+    }
+
+    /// Returns when a peer says that the cluster has removed this member.
+    pub async fn told_removed(&self) {
+        self.inner.removed_here.cancelled().await;
     }
 
     /// Forwards an encoded proposal. Dropping the future gives up waiting, not the proposal.

@@ -36,6 +36,9 @@ pub struct JoinRequest {
     /// Where a member's API will be, `https://host:port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// The id of the member, mostly a dead one, whose place a member takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<u64>,
 }
 
 /// A node's request that makes sense.
@@ -60,6 +63,8 @@ pub struct AdmitRequest {
     pub peer_address: SocketAddr,
     /// Where its API will be, `https://host:port`.
     pub server: String,
+    /// The member that is removed for it.
+    pub replaces: Option<u64>,
 }
 
 impl JoinRequest {
@@ -109,6 +114,9 @@ impl JoinRequest {
     pub(super) fn node(&self) -> Result<NodeRequest, ApiError> {
         let mut findings = Vec::new();
         let addresses = self.common(&mut findings);
+        if self.replaces.is_some() {
+            findings.push(FieldError::forbidden(&Path::root("replaces"), "only a member takes a member's place"));
+        }
         if SERVING_NAMES.contains(&self.name.as_str()) {
             let path = Path::root("name");
             findings.push(FieldError::invalid(&path, self.name.as_str(), "is a name of the API server"));
@@ -146,7 +154,7 @@ impl JoinRequest {
         }
         into_result(&KIND, &self.name, findings)?;
         let peer_address = peer_address.ok_or_else(|| ApiError::bad_request("no peer address"))?;
-        Ok(AdmitRequest { name: self.name.clone(), addresses, peer_address, server })
+        Ok(AdmitRequest { name: self.name.clone(), addresses, peer_address, server, replaces: self.replaces })
     }
 }
 

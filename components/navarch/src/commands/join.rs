@@ -5,15 +5,19 @@ use std::net::SocketAddr;
 use navarch_auth::{JoinRole, JoinToken};
 use navarch_config::Settings;
 
-use super::CommandError;
-use crate::cli::JoinArgs;
-use crate::join::state::{Joined, ServerJoined};
+use super::service::{self, Service};
+use super::{CommandError, server};
+use crate::cli::{JoinArgs, Options};
+use crate::join::state::Joined;
 use crate::join::{self, Machine, ServerUrl};
-use crate::process::{Roles, run_process};
-use crate::{machine, node};
+use crate::{identity, machine, node};
 
 /// Makes this machine a part of a cluster, and runs it as that.
-pub fn run(mut settings: Settings, args: &JoinArgs) -> Result<(), CommandError> {
+pub fn run(options: &Options, args: &JoinArgs) -> Result<(), CommandError> {
+    let mut settings = options.settings()?;
+    if args.service.install {
+        service::check()?;
+    }
     let token: JoinToken = args.token.parse().map_err(|error| format!("--token: {error}"))?;
     let given = args.servers.iter().chain(&args.more_servers);
     let urls = given.map(|url| url.parse()).collect::<Result<Vec<ServerUrl>, _>>()?;
@@ -29,26 +33,42 @@ pub fn run(mut settings: Settings, args: &JoinArgs) -> Result<(), CommandError> 
         None => ask(&settings, args, &urls, &token)?,
     };
     joined.apply(&mut settings)?;
-    match joined {
+    let service = match &joined {
         Joined::Node(node) => {
             say!("joined cluster {} as node {}", settings.cluster.name, node.name);
-            if args.prepare {
-                say!("`navarch agent` runs it");
-                return Ok(());
-            }
-            super::agent::run_agent(&settings)
+            Service::Agent
         }
         Joined::Server(member) => {
             say!("joined cluster {} as member {} of the control plane", settings.cluster.name, member.member_id);
-            if args.prepare { Ok(()) } else { start_member(&settings, &member) }
+            Service::server(&args.service)
         }
+    };
+    match (service, args) {
+        (_, JoinArgs { prepare: true, .. }) => {
+            say!("`navarch {}` runs it", if service == Service::Agent { "agent" } else { "server" });
+            Ok(())
+        }
+        (_, args) if args.service.install => service::install(&of_machine(options, args), &settings, &service),
+        (Service::Agent, _) => super::agent::run_agent(&settings),
+        (Service::Server { .. }, _) => server::run(settings, &service.server_args()),
     }
+}
+
+/// The options of the service: what was said of this machine when it joined holds for good.
+fn of_machine(options: &Options, args: &JoinArgs) -> Options {
+    let mut options = options.clone();
+    options.set.extend(args.node_name.iter().map(|name| format!("agent.node_name={name}")));
+    options.set.extend(args.node_ip.first().iter().map(|address| format!("agent.node_ip={address}")));
+    options.set.extend(args.peer_address.iter().map(|address| format!("server.peer_port={}", address.port())));
+    options
 }
 
 /// Told before anything is asked for: what is true of this machine.
 fn ask(settings: &Settings, args: &JoinArgs, urls: &[ServerUrl], token: &JoinToken) -> Result<Joined, CommandError> {
-    if !args.prepare && args.role != Some(JoinRole::Server) && !rustix::process::geteuid().is_root() {
-        return Err("join needs root: an agent starts containers and programs the network (see --prepare)".into());
+    let agent = args.role != Some(JoinRole::Server) || !args.service.no_agent;
+    if !args.prepare && agent && !rustix::process::geteuid().is_root() {
+        let why = "join needs root: an agent starts containers and programs the network (see --prepare and --no-agent)";
+        return Err(why.into());
     }
     let address = settings.server.advertise_address.unwrap_or_else(machine::address);
     let addresses = match args.node_ip.as_slice() {
@@ -59,13 +79,9 @@ fn ask(settings: &Settings, args: &JoinArgs, urls: &[ServerUrl], token: &JoinTok
         name: node::name(settings),
         addresses,
         peer_address: args.peer_address.unwrap_or(SocketAddr::new(address, settings.server.port.saturating_add(1))),
-        server: format!("https://{}", SocketAddr::new(address, settings.server.port)),
+        server: identity::server_url(settings),
+        replaces: args.replace,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(join::join(&settings.data_dir, urls, token, args.role, &machine))?)
-}
-
-/// Starts the member that this machine has become: the one place where joining goes over into running.
-fn start_member(settings: &Settings, _member: &ServerJoined) -> Result<(), CommandError> {
-    run_process(settings, Roles::SERVER)
 }

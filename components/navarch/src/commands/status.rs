@@ -3,12 +3,14 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use navarch_auth::JoinRole;
 use navarch_config::Settings;
 use serde_json::json;
 
-use super::{CommandError, ask};
+use super::{CommandError, ask, init};
 use crate::cli::{MemberCommand, StatusArgs};
 use crate::endpoints::{MEMBERS_PATH, STATUS_PATH};
+use crate::identity;
 use crate::roster::Member;
 use crate::status::ClusterStatus;
 
@@ -28,6 +30,11 @@ pub fn member(settings: &Settings, command: &MemberCommand) -> Result<(), Comman
     let (id, wanted) = match command {
         MemberCommand::List => {
             say_part!("{}", render_members(&fetch(settings)?));
+            return Ok(());
+        }
+        MemberCommand::Add { ttl, replace } => {
+            let url = identity::server_url(settings);
+            say!("{}", init::join_command(settings, JoinRole::Server, *ttl, &url, *replace)?);
             return Ok(());
         }
         MemberCommand::Remove { id } => (id, "removed"),

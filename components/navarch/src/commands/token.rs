@@ -48,6 +48,18 @@ pub fn run(settings: &Settings, kubeconfig: Option<PathBuf>, command: &TokenComm
     })
 }
 
+/// Makes a token as the administrator of this machine's server.
+///
+/// # Errors
+/// What the server says, or why it is not reached.
+pub(super) fn issue(settings: &Settings, role: JoinRole, ttl: Duration, why: &str) -> Result<String, CommandError> {
+    let config = Kubeconfig::read(&admin_kubeconfig(&settings.data_dir))?.current()?;
+    let ca_pem = config.ca_pem.clone();
+    let client = Client::new(Arc::new(HttpTransport::new(config)?));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(create(&client, &ca_pem, role, ttl, why))
+}
+
 async fn create(
     client: &Client,
     ca_pem: &[u8],

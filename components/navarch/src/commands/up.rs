@@ -1,22 +1,24 @@
 //! `navarch up`.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+mod child;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use navarch_auth::{JoinRole, JoinToken};
 use navarch_config::Settings;
 
-use super::{CommandError, tree};
+use self::child::{Stage, Started, log_path};
+use super::{CommandError, token, tree};
 use crate::cli::{Options, UpArgs};
+use crate::join::state::Joined;
+use crate::join::{self, Machine};
 use crate::process::{Roles, admin_kubeconfig, run_process};
-use crate::{daemon, machine};
+use crate::siblings::{self, Sibling};
+use crate::{daemon, machine, node};
 
-/// How much of the log is shown when the process ends early.
-const LOG_TAIL_BYTES: u64 = 4096;
+/// The token by which a member of this machine joins is used at once.
+const TOKEN_TTL: Duration = Duration::from_secs(600);
 
 /// Starts the cluster of this machine, in the background unless told otherwise.
 pub fn run(options: &Options, args: &UpArgs) -> Result<(), CommandError> {
@@ -27,109 +29,137 @@ pub fn run(options: &Options, args: &UpArgs) -> Result<(), CommandError> {
     if args.foreground {
         return run_process(&settings, Roles::BOTH);
     }
-    let started = Instant::now();
-    while let Some(pid) = daemon::running(&settings.data_dir)? {
-        if crate::process::stage_file(&settings.data_dir, Stage::Ready.file(), pid.unsigned_abs()).exists()
-            && tree::answers(&settings)
-        {
-            say!("navarch is already running (pid {pid}) on {}", settings.data_dir.display());
-            print_next_steps(&settings);
-            return Ok(());
-        }
-        // It starts still, or it was killed and is not quite gone.
-        if started.elapsed() > Duration::from_secs(args.timeout) {
-            return Err(format!(
-                "navarch runs (pid {pid}) and does not answer; see {}",
-                log_path(&settings.data_dir).display()
-            )
-            .into());
-        }
-        std::thread::sleep(Duration::from_millis(20));
+    let up = Up { options, settings, began: Instant::now(), timeout: Duration::from_secs(args.timeout) };
+    let present = up.present()?;
+    if let Some(wanted) = args.members.filter(|wanted| *wanted < present.len() + 1) {
+        return Err(format!(
+            "the control plane has {} members, more than {wanted}: `navarch member remove ID` takes one out",
+            present.len() + 1
+        )
+        .into());
     }
-    let log = log_path(&settings.data_dir);
-    let mut child = spawn(options, &log)?;
-    let deadline = started + Duration::from_secs(args.timeout);
-    say!("starting navarch (pid {}), log {}", child.id(), log.display());
-    for stage in [Stage::Ready, Stage::Node] {
-        wait_for(stage, &settings, &mut child, &log, deadline)?;
-        say!("{:>8} ms  {}", started.elapsed().as_millis(), stage.text());
+    let running = up.started_before(&up.settings)?;
+    // Together: one alone has no quorum.
+    let first = if running { None } else { Some(up.start_first()?) };
+    let mut others = up.start_others(&present)?;
+    let any = first.is_some() || !others.is_empty();
+    if let Some(mut first) = first {
+        for stage in [Stage::Ready, Stage::Node] {
+            first.wait_for(stage, up.deadline())?;
+            up.tell(stage.text());
+        }
     }
-    print_next_steps(&settings);
+    for (sibling, started) in &mut others {
+        started.wait_for(Stage::Ready, up.deadline())?;
+        up.tell(&format!("member {} serves", sibling.number));
+    }
+    let wanted = args.members.unwrap_or(1).saturating_sub(1 + present.len());
+    let new = siblings::more(&up.settings, &siblings::all(&up.settings)?, wanted)?;
+    for sibling in &new {
+        up.join(sibling)?;
+        let mut started = up.start(sibling)?;
+        started.wait_for(Stage::Ready, up.deadline())?;
+        up.tell(&format!("member {} has joined and serves", sibling.number));
+    }
+    if !any && new.is_empty() {
+        say!("navarch is already running on {}", up.settings.data_dir.display());
+    }
+    print_next_steps(&up.settings);
     Ok(())
 }
 
-#[derive(Clone, Copy)]
-enum Stage {
-    Ready,
-    Node,
+struct Up<'o> {
+    options: &'o Options,
+    settings: Settings,
+    began: Instant,
+    timeout: Duration,
 }
 
-impl Stage {
-    fn file(self) -> &'static str {
-        match self {
-            Self::Ready => "api-ready",
-            Self::Node => "node-ready",
-        }
+impl Up<'_> {
+    fn deadline(&self) -> Instant {
+        self.began + self.timeout
     }
 
-    fn text(self) -> &'static str {
-        match self {
-            Self::Ready => "the API serves",
-            Self::Node => "the node is ready",
-        }
+    fn tell(&self, what: &str) {
+        say!("{:>8} ms  {what}", self.began.elapsed().as_millis());
     }
-}
 
-fn log_path(data_dir: &Path) -> PathBuf {
-    data_dir.join("navarch.log")
-}
-
-fn spawn(options: &Options, log: &Path) -> Result<Child, CommandError> {
-    if let Some(folder) = log.parent() {
-        std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    }
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(options.to_args()).args(["up", "--foreground"]);
-    command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-    // Its own process group: an interrupt of this terminal is not meant for it.
-    command.process_group(0);
-    Ok(command.spawn()?)
-}
-
-/// The process tells of a stage by a file in its run folder, which it empties when it starts.
-fn wait_for(
-    stage: Stage,
-    settings: &Settings,
-    child: &mut Child,
-    log: &Path,
-    deadline: Instant,
-) -> Result<(), CommandError> {
-    let mark = crate::process::stage_file(&settings.data_dir, stage.file(), child.id());
-    while !mark.exists() {
-        if let Some(status) = child.try_wait()? {
-            return Err(format!("navarch ended ({status}):\n{}", tail(log)).into());
+    /// The members beside the first. What is left of a member that was removed goes; one whose joining was broken off
+    /// joins again.
+    fn present(&self) -> Result<Vec<Sibling>, CommandError> {
+        let mut present = Vec::new();
+        for sibling in siblings::all(&self.settings)? {
+            let joined = Joined::load(&sibling.data_dir)?.is_some();
+            if sibling.removed() || !joined {
+                daemon::stop(&sibling.data_dir, self.timeout)?;
+                std::fs::remove_dir_all(&sibling.data_dir)
+                    .map_err(|error| format!("{}: {error}", sibling.data_dir.display()))?;
+                continue;
+            }
+            present.push(sibling);
         }
-        if Instant::now() > deadline {
-            return Err(
-                format!("gave up waiting until {}; it goes on starting. See {}", stage.text(), log.display()).into()
-            );
-        }
-        std::thread::sleep(Duration::from_millis(5));
+        Ok(present)
     }
-    Ok(())
-}
 
-fn tail(log: &Path) -> String {
-    let read = || -> std::io::Result<String> {
-        let mut file = File::open(log)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    read().unwrap_or_else(|error| format!("{}: {error}", log.display()))
+    /// Whether a process that was started before serves. One that starts still, or was killed and is not quite gone, is
+    /// waited for.
+    fn started_before(&self, settings: &Settings) -> Result<bool, CommandError> {
+        while let Some(pid) = daemon::running(&settings.data_dir)? {
+            let mark = crate::process::stage_file(&settings.data_dir, Stage::Ready.file(), pid.unsigned_abs());
+            if mark.exists() && tree::answers(settings) {
+                return Ok(true);
+            }
+            if Instant::now() > self.deadline() {
+                let log = log_path(&settings.data_dir);
+                return Err(format!("navarch runs (pid {pid}) and does not answer; see {}", log.display()).into());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(false)
+    }
+
+    fn start_first(&self) -> Result<Started, CommandError> {
+        let started = Started::spawn(self.options, &self.settings.data_dir, &["up", "--foreground"])?;
+        let log = log_path(&self.settings.data_dir);
+        say!("starting navarch (pid {}), log {}", started.id(), log.display());
+        Ok(started)
+    }
+
+    fn start(&self, sibling: &Sibling) -> Result<Started, CommandError> {
+        Started::spawn(&sibling.options(self.options), &sibling.data_dir, &["server"])
+    }
+
+    /// Starts those that do not run.
+    fn start_others<'s>(&self, present: &'s [Sibling]) -> Result<Vec<(&'s Sibling, Started)>, CommandError> {
+        let mut started = Vec::new();
+        for sibling in present {
+            if daemon::running(&sibling.data_dir)?.is_none() {
+                started.push((sibling, self.start(sibling)?));
+            }
+        }
+        Ok(started)
+    }
+
+    /// Makes the data folder of a new member.
+    fn join(&self, sibling: &Sibling) -> Result<(), CommandError> {
+        let why = format!("member {} of this machine", sibling.number);
+        let token: JoinToken = token::issue(&self.settings, JoinRole::Server, TOKEN_TTL, &why)?.parse()?;
+        let settings = sibling.options(self.options).settings()?;
+        let address = settings.server.advertise_address.unwrap_or_else(machine::address);
+        let machine = Machine {
+            name: format!("{}-{}", node::name(&self.settings), sibling.number),
+            addresses: vec![address],
+            peer_address: SocketAddr::new(address, settings.server.peer_port()),
+            server: crate::identity::server_url(&settings),
+            replaces: None,
+        };
+        let bind = self.settings.server.bind_address;
+        let host = if bind.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { bind };
+        let url = format!("https://{}", SocketAddr::new(host, self.settings.server.port)).parse()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(join::join(&sibling.data_dir, &[url], &token, Some(JoinRole::Server), &machine))?;
+        Ok(())
+    }
 }
 
 fn print_next_steps(settings: &Settings) {
@@ -139,6 +169,9 @@ fn print_next_steps(settings: &Settings) {
     say!("  export KUBECONFIG={}", kubeconfig.display());
     say!("  kubectl get nodes                          # {node}");
     say!("  kubectl get pods --all-namespaces");
+    if siblings::all(settings).is_ok_and(|others| !others.is_empty()) {
+        say!("  navarch status                             # the members of the control plane");
+    }
     say!("  navarch tree                               # the supervised actors of this process");
     say!("  navarch down                               # stop; data stays in {}", settings.data_dir.display());
 }

@@ -127,7 +127,14 @@ impl Joined {
             return Err(JoinError::Settings(differences.join(", ")));
         }
         settings.cluster.clone_from(cluster);
-        let Self::Node(node) = self else { return Ok(()) };
+        let node = match self {
+            Self::Node(node) => node,
+            Self::Server(server) => {
+                settings.agent.node_name.get_or_insert_with(|| server.name.clone());
+                settings.server.peer_port.get_or_insert(server.peer_address.port());
+                return Ok(());
+            }
+        };
         if let Some(name) = settings.agent.node_name.as_ref().filter(|name| **name != node.name) {
             return Err(JoinError::Settings(format!("agent.node_name is {name}; the machine joined as {}", node.name)));
         }

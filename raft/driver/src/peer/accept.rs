@@ -45,6 +45,13 @@ impl Newest {
         replaced
     }
 
+    /// Ends the connection of a member, if there is one.
+    pub(super) fn end(&self, member: u64) {
+        if let Some(connection) = self.0.lock().remove(&member) {
+            connection.cancel();
+        }
+    }
+
     /// The connection has ended; one that took its place stays.
     fn leave(&self, member: u64, replaced: &CancellationToken) {
         if !replaced.is_cancelled() {
@@ -98,7 +105,7 @@ pub(super) async fn accept(net: &Net, listener: TcpListener) {
 async fn open_one(net: &Net, stream: TcpStream) -> Result<Connection, Ended> {
     tokio::select! {
         () = net.inner.stop.cancelled() => Err(Ended::Stopped),
-        opened = hello::accept(&net.inner.config, stream) => opened,
+        opened = hello::accept(&net.inner, stream) => opened,
     }
 }
 

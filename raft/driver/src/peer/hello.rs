@@ -18,12 +18,16 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use super::{
     PeerConfig,
     frame::{Body, Hello, PROTOCOL, Purpose},
+    net::Inner,
     server_name,
     wire::{Ended, FrameReader, FrameWriter, goodbye},
 };
 
 /// Bound of a frame as long as it is not known who speaks.
 const HELLO_BYTES_MAX: usize = 4 << 10;
+
+/// What a member is told that is one no more.
+pub(super) const REMOVED: &str = "the cluster has removed this member";
 
 /// An open connection.
 pub(super) struct Connection {
@@ -82,7 +86,8 @@ pub(super) async fn connect(
 }
 
 /// Answers a connection that was accepted. Who is refused is told why, if it has a certificate of the authority.
-pub(super) async fn accept(config: &PeerConfig, stream: TcpStream) -> Result<Connection, Ended> {
+pub(super) async fn accept(inner: &Inner, stream: TcpStream) -> Result<Connection, Ended> {
+    let config = &inner.config;
     let open = async {
         stream.set_nodelay(true)?;
         let acceptor = TlsAcceptor::from(config.tls.load().server.clone());
@@ -96,6 +101,10 @@ pub(super) async fn accept(config: &PeerConfig, stream: TcpStream) -> Result<Con
         agree(config, &theirs)?;
         if !certificate.is_some_and(|certificate| is_of(config, theirs.member, &certificate)) {
             return Err(Ended::here(format!("the certificate is not that of member {}", theirs.member)));
+        }
+        // Its certificate is good for longer than its membership.
+        if inner.removed.load().contains(&theirs.member) {
+            return Err(Ended::here(REMOVED));
         }
         (connection.member, connection.purpose) = (theirs.member, theirs.purpose());
         connection.writer.send(Body::Hello(hello(config, theirs.purpose()))).await

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     PeerConfig, PeerFigures,
     frame::{Body, Purpose, put},
-    hello::{Connection, connect},
+    hello::{Connection, REMOVED, connect},
     net::Net,
     outbox::Outbox,
     send::Slot,
@@ -133,6 +133,9 @@ impl Link {
                     if self.session(net, connection).await {
                         backoff = config.backoff_min;
                     }
+                }
+                Err(Ended::There(reason)) if reason == REMOVED => {
+                    net.inner.removed_here.cancel();
                 }
                 // Once for each reason: it is tried again and again.
                 Err(ended) if ended.to_string() != told => {

@@ -35,6 +35,10 @@ pub(super) struct Inner {
     /// Members to which a snapshot was to be sent, and to which there is no link: Raft must know, or it waits for ever.
     pub(super) orphans: Mutex<BTreeSet<u64>>,
     pub(super) newest: Newest,
+    /// Members of once: they are not let in.
+    pub(super) removed: ArcSwap<BTreeSet<u64>>,
+    /// A peer has said that this member is one of those.
+    pub(super) removed_here: CancellationToken,
     pub(super) incoming: Incoming,
     pub(super) stop: CancellationToken,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,

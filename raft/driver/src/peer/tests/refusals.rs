@@ -182,3 +182,16 @@ async fn those_who_say_nothing_do_not_keep_others_out() {
     assert_eq!(one.heard().await, 5);
     drop(silent);
 }
+
+#[tokio::test]
+async fn a_member_that_was_removed_is_cut_off_and_told() {
+    let ca = Ca::new();
+    let (one, two) = (ca.member(1), ca.member(2));
+    two.connect_to(&one).await;
+    one.peers.set_removed(std::collections::BTreeSet::from([2]));
+    // Its connection ends, and the next one is refused with the reason.
+    two.peers.told_removed().await;
+    until(|| !two.peers.figures()[&1].connected).await;
+    let told = connect(&ca.config(2), 1, &one.address(), Purpose::Link).await.err().map(|ended| ended.to_string());
+    assert_eq!(told.as_deref(), Some("the peer closed it: the cluster has removed this member"));
+}

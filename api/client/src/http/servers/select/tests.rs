@@ -68,7 +68,7 @@ fn the_order_of_servers() {
         ("a b", "", &["=b c", "^"], "b", "bca"),
         ("z", "a b c", &["=b c"], "b", "bcz"),
         ("z", "a b c", &["=b c", "=a b c"], "b", "bacz"),
-        ("z", "a b c", &["-bs", "=b c"], "c", "cbz"),
+        ("z", "a b c", &["-bs", "=b c"], "c", "czb"),
         ("z", "a b c", &["=", "-ar"], "a", "bcza"),
         // One that is not live is asked after those that are, and its clients stay until it fails.
         ("z", "a b", &["=a? b"], "a", "abz"),
