@@ -1,3 +1,4 @@
+//! Cases for the choice of a server: steps and the order that follows, and random events.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 use std::collections::BTreeMap;
 
