@@ -131,8 +131,21 @@ fn a_node_joins_with_a_token_and_is_itself_then() {
     let state: Value = serde_json::from_slice(&std::fs::read(folder.join("join.json")).unwrap()).unwrap();
     assert_eq!((&state["role"], &state["name"]), (&json!("node"), &json!("n2")));
     assert_eq!(state["settings"]["service_cidr"], "10.96.0.0/16");
+    let mut command = Command::new("kubectl");
+    command.args(["get", "--raw", "/navarch/v1/servers"]).env("KUBECONFIG", folder.join("agent.kubeconfig"));
+    let output = command.output().unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", describe(&output)));
+    assert_eq!((&told["ready"], &told["clusterId"]), (&json!(true), &state["clusterId"]));
+    assert_eq!(told["servers"].as_array().unwrap().len(), 1);
     let id = std::fs::read_to_string(world.server.data_dir().join("cluster-id")).unwrap();
     assert_eq!(state["clusterId"], id.trim());
+
+    // Through the first server that answers.
+    let mut command = Command::new(binary());
+    command.args(["join", "--prepare", "--token", &token, "--node-name", "n4", "--node-ip", "10.1.2.4"]);
+    command.args(["https://127.0.0.1:1", "--server", &world.server.url(""), "--data-dir"]).arg(world.file("n4"));
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success() && world.file("n4").join("join.json").exists(), "{}", describe(&output));
 
     // Others too, until it expires; and this machine again needs no token that is good.
     world.joined(&token, "n3");

@@ -15,6 +15,21 @@ fn names(members: &Members, by: usize) -> Result<Vec<String>, String> {
     Ok(text.split(' ').filter(|name| name.starts_with("w-")).map(str::to_owned).collect())
 }
 
+/// How many servers a member tells clients of, and how many of them it has a connection to.
+fn servers(members: &Members, by: usize) -> Result<(usize, usize), String> {
+    let text = members.kubectl(by, &["get", "--raw", "/navarch/v1/servers"])?;
+    let list: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let all = list["servers"].as_array().cloned().unwrap_or_default();
+    Ok((all.len(), all.iter().filter(|server| server["live"] == true).count()))
+}
+
+fn tells(members: &Members, by: usize, expected: (usize, usize)) {
+    eventually("clients are told of the servers", || {
+        let told = servers(members, by)?;
+        if told == expected { Ok(()) } else { Err(format!("{told:?}")) }
+    });
+}
+
 fn put_until_acknowledged(members: &Members, by: usize, name: &str) {
     eventually("a write is acknowledged", || match put(members, by, name) {
         Err(error) if error.contains("AlreadyExists") => Ok(()),
@@ -44,6 +59,7 @@ fn any_member_serves_and_the_leader_may_die() {
         let present = endpoints(&members, 0)?;
         if present == all { Ok(()) } else { Err(format!("{present:?}")) }
     });
+    (0..3).for_each(|by| tells(&members, by, (3, 3)));
     let mut expected = 3;
     for round in 0..3 {
         let other = (members.leader(0, None) + 1) % 3;
@@ -58,6 +74,7 @@ fn any_member_serves_and_the_leader_may_die() {
             let present = endpoints(&members, other)?;
             if present.len() == 2 { Ok(()) } else { Err(format!("{present:?}")) }
         });
+        tells(&members, other, (3, 2));
         members.run(leader);
         assert_eq!(names(&members, leader).unwrap().len(), expected, "it has caught up before it serves");
     }
@@ -85,6 +102,10 @@ fn a_paused_or_parted_leader_is_replaced_and_comes_back_as_a_follower() {
     // Cut off, it has no quorum: it must not acknowledge, nor answer a consistent read.
     let refused = members.kubectl(leader, &["create", "configmap", "w-lost", "--request-timeout=3s"]);
     assert!(refused.is_err(), "{refused:?}");
+    eventually("the one that is cut off sends clients to the others", || match servers(&members, leader) {
+        Err(error) if error.contains("unable to handle the request") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
     members.connect(leader, true);
     eventually("the one that was cut off knows what happened", || {
         let known = names(&members, leader)?;

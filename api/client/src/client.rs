@@ -131,6 +131,11 @@ impl DeleteOptions {
 }
 
 impl<K: Resource> Api<K> {
+    /// The client that it was made by.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// A request of this API's type and namespace.
     pub fn request(&self, verb: Verb, name: Option<&str>) -> ResourceRequest {
         let mut request = ResourceRequest::new(verb, resource_of::<K>());

@@ -1,51 +1,48 @@
 //! The HTTP transport: for node agents on other machines, and for tools.
 //!
-//! Knows every server of the cluster and goes to the next when one cannot be reached. A write is repeated elsewhere only
-//! if it surely was not sent. TLS always; certificates and tokens from files are read again when the files change.
+//! Knows the servers of the cluster ([`Servers`]), stays with one while it is well and goes to another when it is not. What
+//! surely was not carried out, and what changes nothing, is sent to the next server at once; a write that may have been
+//! carried out is never sent again: its sender is told so, by [`Reason::Timeout`]. TLS always; certificates and tokens from
+//! files are read again when the files change.
 
 mod credentials;
 mod decode;
+mod failure;
 mod path;
+mod servers;
+mod session;
+mod tend;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http_body_util::{BodyExt, BodyStream, Full, Limited};
-use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client as HyperClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper::body::{Frame, Incoming};
 use navarch_types::{ApiError, Body, PatchType, Reason, ResourceRequest, ResourceResponse, Verb};
 
-use credentials::Loaded;
 pub use credentials::{Credentials, HttpConfigError};
 use decode::EventDecoder;
+use failure::{Failure, Next, chain};
+pub use servers::{Servers, Trouble};
+use session::Session;
 
 use crate::transport::{Transport, WatchStream};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The server's own deadline is 60 s; past this the answer is lost.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(65);
-/// A server that went away without a word is noticed after two of these.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// Files are looked at again after so long.
-const RELOAD_AFTER: Duration = Duration::from_secs(30);
 /// A whole answer. Lists come in pages.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
-
-type Https = HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Where the servers are and how they are trusted.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
-    /// `https://host:port`, in the order of preference.
+    /// `https://host:port`. Ignored by [`HttpTransport::sharing`].
     pub servers: Vec<String>,
     /// The cluster's CA, PEM.
     pub ca_pem: Vec<u8>,
@@ -55,53 +52,60 @@ pub struct HttpConfig {
     pub user_agent: String,
 }
 
-struct Session {
-    client: Https,
-    loaded: Loaded,
-    checked: std::time::Instant,
-}
-
-/// The transport.
+/// The transport. [`HttpTransport::tend`] keeps its servers current; without it, it knows those that it was told of.
 pub struct HttpTransport {
     config: HttpConfig,
     user_agent: HeaderValue,
     session: ArcSwap<Session>,
-    preferred: AtomicUsize,
+    servers: Arc<Servers>,
+}
+
+/// What one server answered.
+enum Reply {
+    Whole(u16, Bytes),
+    /// The answer to a watch, still coming.
+    Events(Incoming),
 }
 
 impl HttpTransport {
-    /// Reads the credentials; connects when first used.
+    /// Reads the credentials; connects when first used. Knows the configuration's servers.
     ///
     /// # Errors
     /// If a file cannot be read, or something in it or in the configuration is malformed.
     pub fn new(config: HttpConfig) -> Result<Self, HttpConfigError> {
-        for server in &config.servers {
-            let uri: http::Uri = server.parse().map_err(|_| HttpConfigError::Server(server.clone()))?;
-            if uri.scheme_str() != Some("https") || uri.authority().is_none() {
-                return Err(HttpConfigError::Server(server.clone()));
-            }
-        }
-        if config.servers.is_empty() {
-            return Err(HttpConfigError::Server(String::new()));
-        }
+        // Tools: each run begins where it will.
+        let servers = Servers::new(&config.servers, &rand::random::<u64>().to_string(), None)?;
+        Self::sharing(config, servers)
+    }
+
+    /// As [`HttpTransport::new`], with servers that it shares with other transports to the same cluster.
+    ///
+    /// # Errors
+    /// As [`HttpTransport::new`].
+    pub fn sharing(config: HttpConfig, servers: Arc<Servers>) -> Result<Self, HttpConfigError> {
         let user_agent = HeaderValue::from_str(&config.user_agent)
-            .map_err(|_| HttpConfigError::Server(config.user_agent.clone()))?;
-        let session = ArcSwap::from_pointee(open_session(&config)?);
-        Ok(Self { config, user_agent, session, preferred: AtomicUsize::new(0) })
+            .map_err(|_| HttpConfigError::UserAgent(config.user_agent.clone()))?;
+        let session = ArcSwap::from_pointee(Session::open(&config)?);
+        Ok(Self { config, user_agent, session, servers })
+    }
+
+    /// What it knows of its servers.
+    pub fn servers(&self) -> &Arc<Servers> {
+        &self.servers
     }
 
     fn session(&self) -> Arc<Session> {
         let session = self.session.load_full();
-        if session.checked.elapsed() < RELOAD_AFTER {
+        if !session.is_stale() {
             return session;
         }
-        match open_session(&self.config) {
+        match Session::open(&self.config) {
             // The old connections serve as long as they are who we are.
-            Ok(new) if new.loaded == session.loaded => {
-                let renewed = Session { client: session.client.clone(), loaded: new.loaded, checked: new.checked };
-                self.session.store(Arc::new(renewed));
+            Ok(new) if new.loaded == session.loaded => self.session.store(Arc::new(session.renewed(new))),
+            Ok(new) => {
+                self.session.store(Arc::new(new));
+                self.servers.forgive();
             }
-            Ok(new) => self.session.store(Arc::new(new)),
             // Half-written, perhaps: the old ones may still be good.
             Err(error) => tracing::warn!(%error, "cannot read the credentials again"),
         }
@@ -114,7 +118,7 @@ impl HttpTransport {
         request: &ResourceRequest,
         token: Option<&HeaderValue>,
     ) -> Result<http::Request<Full<Bytes>>, ApiError> {
-        let uri = format!("{}{}", server.trim_end_matches('/'), path::of(request));
+        let uri = format!("{server}{}", path::of(request));
         let mut builder = http::Request::builder().method(path::method(request.verb)).uri(uri);
         builder = builder.header(ACCEPT, "application/json").header(USER_AGENT, self.user_agent.clone());
         if let Some(token) = token {
@@ -131,133 +135,134 @@ impl HttpTransport {
         builder.header(CONTENT_TYPE, media_type).body(Full::new(content)).map_err(ApiError::internal)
     }
 
-    /// Sends to the preferred server, then to the others.
-    async fn exchange(&self, request: &ResourceRequest) -> Result<http::Response<Incoming>, ApiError> {
-        let session = self.session();
-        let first = self.preferred.load(Ordering::Relaxed);
-        let count = self.config.servers.len();
-        let mut last = ApiError::new(Reason::ServiceUnavailable, "no server can be reached");
-        for attempt in 0..count {
-            let index = (first + attempt) % count;
-            let built = self.build(&self.config.servers[index], request, session.loaded.token.as_ref())?;
-            match tokio::time::timeout(REQUEST_TIMEOUT, session.client.request(built)).await {
-                Ok(Ok(response)) => {
-                    self.preferred.store(index, Ordering::Relaxed);
-                    return Ok(response);
-                }
-                Ok(Err(error)) => {
-                    let unsent = error.is_connect();
-                    let server = &self.config.servers[index];
-                    last =
-                        ApiError::new(Reason::ServiceUnavailable, format!("cannot reach {server}: {}", chain(&error)));
-                    if !unsent && !is_read(request.verb) {
-                        break;
+    /// Sends to one server after the other, as far as that is safe, until one answers.
+    async fn exchange(&self, request: &ResourceRequest) -> Result<(Arc<str>, Reply), ApiError> {
+        let (session, started) = (self.session(), Instant::now());
+        let safe = failure::is_safe(request);
+        let (mut tried, mut last) = (Vec::new(), None);
+        while let Some(server) = self.servers.pick(&tried) {
+            if !tried.is_empty() && started.elapsed() > REQUEST_TIMEOUT {
+                break;
+            }
+            tried.push(Arc::clone(&server));
+            let built = self.build(&server, request, session.loaded.token.as_ref())?;
+            match self.attempt(&server, &session, built, request.verb == Verb::Watch, safe).await {
+                Ok(reply) => {
+                    let refused = match &reply {
+                        Reply::Whole(code @ 503..=504, body) => {
+                            let error = decode::failure(*code, body);
+                            failure::of_answer(&error).map(|trouble| (trouble, error))
+                        }
+                        _ => None,
+                    };
+                    let Some((trouble, error)) = refused else {
+                        self.servers.answered(&server);
+                        return Ok((server, reply));
+                    };
+                    self.servers.alarm(&server, trouble);
+                    if !safe {
+                        return Err(error);
                     }
+                    last = Some(error);
                 }
-                Err(_) => {
-                    last = ApiError::new(Reason::Timeout, "the server did not answer in time");
-                    if !is_read(request.verb) {
-                        break;
+                Err((failure, why)) => {
+                    if let Some(trouble) = failure.trouble() {
+                        self.servers.alarm(&server, trouble);
+                    }
+                    match failure.next(safe) {
+                        Next::Elsewhere => last = Some(failure::unreachable(&server, &why)),
+                        Next::Unknown => return Err(failure::unknown(&server, &why)),
+                        Next::TooLate => return Err(ApiError::new(Reason::Timeout, format!("{server}: {why}"))),
                     }
                 }
             }
         }
-        // The next request begins with another server.
-        self.preferred.store((first + 1) % count, Ordering::Relaxed);
-        Err(last)
+        Err(last.unwrap_or_else(|| self.servers.refusal()))
     }
-}
 
-fn is_read(verb: Verb) -> bool {
-    matches!(verb, Verb::Get | Verb::List | Verb::Watch)
-}
-
-/// An error with its sources: hyper's own text says little.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
-}
-
-fn lost(error: impl std::fmt::Display) -> ApiError {
-    ApiError::new(Reason::ServiceUnavailable, format!("the connection was lost: {error}"))
-}
-
-fn open_session(config: &HttpConfig) -> Result<Session, HttpConfigError> {
-    let loaded = config.credentials.load()?;
-    let tls = credentials::tls(&config.ca_pem, &loaded)?;
-    let mut connector = HttpConnector::new();
-    connector.enforce_http(false);
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    connector.set_keepalive(Some(KEEP_ALIVE));
-    let https = HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_only()
-        .enable_http1()
-        .enable_http2()
-        .wrap_connector(connector);
-    let client = HyperClient::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .http2_keep_alive_interval(Some(KEEP_ALIVE))
-        .http2_keep_alive_timeout(KEEP_ALIVE)
-        .http2_keep_alive_while_idle(true)
-        .build(https);
-    Ok(Session { client, loaded, checked: std::time::Instant::now() })
-}
-
-async fn whole(response: http::Response<Incoming>) -> Result<(u16, Bytes), ApiError> {
-    let code = response.status().as_u16();
-    let collected = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
-    match tokio::time::timeout(REQUEST_TIMEOUT, collected).await {
-        Ok(Ok(body)) => Ok((code, body.to_bytes())),
-        Ok(Err(error)) => Err(lost(error)),
-        Err(_) => Err(ApiError::new(Reason::Timeout, "the server did not finish its answer in time")),
+    /// One request to one server. What is `safe` is given up when the client moves on meanwhile.
+    async fn attempt(
+        &self,
+        server: &Arc<str>,
+        session: &Session,
+        request: http::Request<Full<Bytes>>,
+        watch: bool,
+        safe: bool,
+    ) -> Result<Reply, (Failure, String)> {
+        let exchange = async {
+            let response = session.client.request(request).await;
+            let response = response.map_err(|error| (failure::of_request(&error), chain(&error)))?;
+            let code = response.status().as_u16();
+            if watch && response.status().is_success() {
+                return Ok(Reply::Events(response.into_body()));
+            }
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| (Failure::Lost(Trouble::Lost), chain(&*error)))?;
+            Ok(Reply::Whole(code, body.to_bytes()))
+        };
+        tokio::select! {
+            biased;
+            done = tokio::time::timeout(REQUEST_TIMEOUT, exchange) => done.unwrap_or_else(|_| {
+                Err((Failure::Late, format!("no answer in {} s", REQUEST_TIMEOUT.as_secs())))
+            }),
+            () = Arc::clone(&self.servers).left(Arc::clone(server)), if safe => {
+                Err((Failure::Left, "it was left for another server".to_owned()))
+            }
+        }
     }
 }
 
 #[async_trait]
 impl Transport for HttpTransport {
     async fn request(&self, request: ResourceRequest) -> Result<ResourceResponse, ApiError> {
-        let (code, body) = whole(self.exchange(&request).await?).await?;
-        decode::response(&request, code, &body)
+        match self.exchange(&request).await?.1 {
+            Reply::Whole(code, body) => decode::response(&request, code, &body),
+            Reply::Events(_) => Err(ApiError::bad_request("a watch is opened by `watch`")),
+        }
     }
 
     async fn watch(&self, request: ResourceRequest) -> Result<WatchStream, ApiError> {
-        let response = self.exchange(&request).await?;
-        if !response.status().is_success() {
-            let (code, body) = whole(response).await?;
-            return Err(decode::failure(code, &body));
-        }
-        let frames = BodyStream::new(response.into_body());
-        let state = (frames, EventDecoder::default(), false);
-        let events = futures::stream::unfold(state, |(mut frames, mut decoder, over)| async move {
-            if over {
-                return None;
-            }
-            loop {
-                match decoder.next() {
-                    Ok(Some(event)) => return Some((Ok(event), (frames, decoder, false))),
-                    Ok(None) => {}
-                    Err(error) => return Some((Err(error), (frames, decoder, true))),
-                }
-                match frames.next().await {
-                    None => return None,
-                    Some(Ok(frame)) => {
-                        if let Ok(data) = frame.into_data() {
-                            decoder.push(&data);
-                        }
-                    }
-                    Some(Err(error)) => return Some((Err(lost(error)), (frames, decoder, true))),
-                }
-            }
+        let (server, reply) = self.exchange(&request).await?;
+        let frames = match reply {
+            Reply::Whole(code, body) => return Err(decode::failure(code, &body)),
+            Reply::Events(body) => BodyStream::new(body),
+        };
+        // Ends as if the server had closed it: the next watch resumes at the next server.
+        let left = Arc::clone(&self.servers).left(Arc::clone(&server));
+        let servers = Arc::clone(&self.servers);
+        let frames = frames.take_until(left).map(move |frame| {
+            frame.map_err(|error| {
+                servers.alarm(&server, Trouble::Lost);
+                let text = format!("{server}: the watch was lost: {}", chain(&error));
+                ApiError::new(Reason::ServiceUnavailable, text)
+            })
         });
-        Ok(events.boxed())
+        Ok(events(frames.boxed()))
     }
+}
+
+/// The events in a watch's bytes. It ends with its first error.
+fn events(frames: BoxStream<'static, Result<Frame<Bytes>, ApiError>>) -> WatchStream {
+    let state = (frames, EventDecoder::default(), false);
+    let events = futures::stream::unfold(state, |(mut frames, mut decoder, over)| async move {
+        if over {
+            return None;
+        }
+        loop {
+            match decoder.next() {
+                Ok(Some(event)) => return Some((Ok(event), (frames, decoder, false))),
+                Ok(None) => {}
+                Err(error) => return Some((Err(error), (frames, decoder, true))),
+            }
+            match frames.next().await? {
+                Ok(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        decoder.push(&data);
+                    }
+                }
+                Err(error) => return Some((Err(error), (frames, decoder, true))),
+            }
+        }
+    });
+    events.boxed()
 }

@@ -1,36 +1,21 @@
 //! Informers: a list, then a watch, kept in a [`Store`] and told to subscribers.
 //!
-//! One informer a type serves everybody in the process. It resumes from the last revision it saw, and lists anew only when
-//! the server no longer has that one. Subscribers are called on the informer's task and must only note keys.
+//! One informer a type serves everybody in the process. It follows its type as [`crate::follow`] does. Subscribers are called on the informer's task and must only note keys.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use futures::StreamExt;
-use navarch_types::{
-    ApiError, GroupVersionResource, ListOptions, Object, Reason, ResourceRequest, ResourceResponse, Verb, WatchEvent,
-    WatchEventType,
-};
+use navarch_types::{GroupVersionResource, Object, ResourceRequest, Verb, WatchEvent, WatchEventType};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{Client, Resource, resource_of};
+use crate::follow::{Step, follow};
 use crate::store::{Change, IndexFn, Item, Store};
-
-/// Waits between failed requests: doubles from the first to the last.
-const RETRY_MIN: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_secs(5);
-
-/// A watch is renewed after so long, at random within this range, so that servers can balance.
-const WATCH_SECONDS: std::ops::Range<u64> = 300..600;
-
-/// Objects a page of a list.
-const PAGE: u64 = 500;
 
 type Handler<T> = Arc<dyn Fn(&Change<T>) + Send + Sync>;
 
@@ -162,51 +147,20 @@ impl<T: Item> Informer<T> {
     }
 
     async fn list_and_watch(&self, client: &Client) {
-        let mut retry = RETRY_MIN;
-        let mut from: Option<u64> = None;
-        loop {
-            let result = match from {
-                None => self.list(client).await.map(Some),
-                Some(revision) => self.watch(client, revision, &mut retry).await,
-            };
-            match result {
-                Ok(next) => {
-                    from = next;
-                    retry = RETRY_MIN;
-                }
-                Err((resume, error)) => {
-                    let resource = &*self.shared.resource.resource;
-                    if error.is(Reason::Expired) || error.is(Reason::Gone) {
-                        tracing::info!(resource, "the watch's revision expired, listing anew");
-                        from = None;
-                        continue;
-                    }
-                    tracing::warn!(resource, %error, retry_ms = retry.as_millis(), "informer lost its server");
-                    from = resume;
-                    tokio::time::sleep(retry.mul_f64(rand::random_range(0.5..1.0))).await;
-                    retry = (retry * 2).min(RETRY_MAX);
-                }
+        let list = ResourceRequest::new(Verb::List, self.shared.resource.clone());
+        follow(client, &list, |step| {
+            match step {
+                Step::Listed { items, revision } => self.replace(&items, revision),
+                Step::Event(event) => self.see(&event),
+                // What it knows stays good; requests tell their callers of their own failures.
+                Step::Failed(_) => {}
             }
-        }
+            Ok(())
+        })
+        .await;
     }
 
-    async fn list(&self, client: &Client) -> Result<u64, (Option<u64>, ApiError)> {
-        let mut items = Vec::new();
-        let mut continue_token = None;
-        let revision = loop {
-            let mut request = ResourceRequest::new(Verb::List, self.shared.resource.clone());
-            request.list = ListOptions { limit: PAGE, continue_token, ..ListOptions::default() };
-            let page = match client.send(request).await {
-                Ok(ResourceResponse::List(page)) => page,
-                Ok(_) => return Err((None, ApiError::internal("the server answered a list with something else"))),
-                Err(error) => return Err((None, error)),
-            };
-            items.extend(page.items);
-            continue_token = page.continue_token.filter(|token| !token.is_empty());
-            if continue_token.is_none() {
-                break page.revision;
-            }
-        };
+    fn replace(&self, items: &[Arc<Object>], revision: u64) {
         let decoded = items.iter().filter_map(|object| self.decode(object)).collect();
         self.shared.relists.fetch_add(1, Ordering::Relaxed);
         let handlers = self.shared.handlers.lock();
@@ -215,30 +169,6 @@ impl<T: Item> Informer<T> {
         }
         drop(handlers);
         self.shared.progress.send_replace(revision.max(1));
-        Ok(revision)
-    }
-
-    async fn watch(
-        &self,
-        client: &Client,
-        mut revision: u64,
-        retry: &mut Duration,
-    ) -> Result<Option<u64>, (Option<u64>, ApiError)> {
-        let mut request = ResourceRequest::new(Verb::Watch, self.shared.resource.clone());
-        request.list = ListOptions {
-            resource_version: Some(revision.to_string()),
-            allow_watch_bookmarks: true,
-            timeout_seconds: Some(rand::random_range(WATCH_SECONDS)),
-            ..ListOptions::default()
-        };
-        let mut events = client.watch(request).await.map_err(|error| (Some(revision), error))?;
-        while let Some(event) = events.next().await {
-            let event = event.map_err(|error| (Some(revision), error))?;
-            revision = revision.max(event.object.revision());
-            self.see(&event);
-            *retry = RETRY_MIN;
-        }
-        Ok(Some(revision))
     }
 
     fn see(&self, event: &WatchEvent) {
@@ -381,6 +311,8 @@ impl Registered {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use std::time::Duration;
+
     use k8s_openapi::api::core::v1::ConfigMap;
     use serde_json::json;
 

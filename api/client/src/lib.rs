@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod expectations;
+pub mod follow;
 pub mod http;
 pub mod informer;
 pub mod kubeconfig;
@@ -17,6 +18,7 @@ pub mod transport;
 
 pub use client::{Api, Client, DeleteOptions, Resource};
 pub use expectations::Expectations;
+pub use follow::{Step, follow};
 pub use informer::{Informer, InformerFactory, Subscription};
 pub use leader::{LeaderGate, LeaderSwitch};
 pub use queue::WorkQueue;

@@ -9,7 +9,8 @@ use navarch_types::{ApiError, ResourceRequest, ResourceResponse, WatchEvent};
 pub type WatchStream = BoxStream<'static, Result<WatchEvent, ApiError>>;
 
 /// Carries requests to an API server, as one identity. Every implementation passes every filter and check of the server's
-/// pipeline. A lost connection is [`navarch_types::Reason::ServiceUnavailable`]; the outcome of a write is then unknown.
+/// pipeline. When nobody can be reached, that is [`navarch_types::Reason::ServiceUnavailable`], and a write was not carried
+/// out; when the answer to a write does not come, that is [`navarch_types::Reason::Timeout`], and its outcome is unknown.
 #[async_trait]
 pub trait Transport: Send + Sync {
     /// Everything but [`navarch_types::Verb::Watch`].

@@ -15,6 +15,7 @@ pub mod quantity;
 pub mod request;
 pub mod schema;
 pub mod selector;
+pub mod servers;
 pub mod user;
 pub mod validate;
 
@@ -26,4 +27,5 @@ pub use request::{
     Body, ListOptions, ObjectList, PatchType, Propagation, ResourceRequest, ResourceResponse, Verb, WatchEvent,
     WatchEventType, WriteOptions,
 };
+pub use servers::{ListedServer, SERVERS_PATH, ServerList};
 pub use user::UserInfo;

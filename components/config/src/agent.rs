@@ -14,6 +14,9 @@ pub struct AgentSettings {
     /// certificate that its own API can show too, and that has a user `system:kube-proxy`. `navarch kubeconfig --node` on a
     /// server writes one.
     pub kubeconfig: Option<PathBuf>,
+    /// More servers to begin with, `https://host:port`, for an agent without one in its process: any that answers tells it
+    /// of the rest.
+    pub servers: Vec<String>,
     /// The node's name; unset: the machine's host name, in lower case.
     pub node_name: Option<String>,
     /// The node's address; unset: the machine's own.
@@ -40,6 +43,7 @@ impl Default for AgentSettings {
     fn default() -> Self {
         Self {
             kubeconfig: None,
+            servers: Vec::new(),
             node_name: None,
             node_ip: None,
             labels: BTreeMap::new(),
@@ -58,6 +62,9 @@ impl AgentSettings {
     pub(crate) fn validate(&self, findings: &mut Vec<String>) {
         if self.port == 0 {
             findings.push("agent.port: 0: must be between 1 and 65535".to_owned());
+        }
+        for server in self.servers.iter().filter(|server| !server.starts_with("https://")) {
+            findings.push(format!("agent.servers: {server:?}: must be https://HOST:PORT"));
         }
         for (index, taint) in self.taints.iter().enumerate() {
             if let Err(why) = parse_taint(taint) {

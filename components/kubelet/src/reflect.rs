@@ -1,13 +1,10 @@
-//! List, then watch, then list again when the watch breaks: what the agent follows of the API.
+//! What the agent follows of the API, typed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::StreamExt;
-use navarch_client::Api;
 use navarch_client::client::Resource;
-use navarch_types::{ApiError, ListOptions, Object, WatchEventType};
-use tracing::debug;
+use navarch_client::{Api, Step, follow};
+use navarch_types::{ApiError, Object, Verb, WatchEventType};
 
 /// One change of what is followed.
 pub enum Change<K> {
@@ -21,62 +18,24 @@ pub enum Change<K> {
     Failed(ApiError),
 }
 
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_LONGEST: Duration = Duration::from_secs(10);
-
-/// Follows a selection until the future is dropped.
+/// Follows a selection until the future is dropped. What cannot be decoded is as good as a server that does not answer: a
+/// list without it would be taken for a complete one.
 pub async fn reflect<K: Resource>(api: &Api<K>, field_selector: Option<String>, mut on: impl FnMut(Change<K>)) {
-    let mut wait = RETRY_FIRST;
-    loop {
-        match follow(api, field_selector.as_ref(), &mut on).await {
-            Ok(()) => wait = RETRY_FIRST,
-            Err(error) => {
-                debug!(resource = K::URL_PATH_SEGMENT, "watch broke: {error}");
-                on(Change::Failed(error));
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(RETRY_LONGEST);
-            }
-        }
-    }
-}
-
-/// One list and the watches after it, until one breaks.
-async fn follow<K: Resource>(
-    api: &Api<K>,
-    field_selector: Option<&String>,
-    on: &mut impl FnMut(Change<K>),
-) -> Result<(), ApiError> {
-    let options = ListOptions { field_selector: field_selector.cloned(), ..ListOptions::default() };
-    let list = api.list(options.clone()).await?;
-    let mut revision = list.revision;
-    on(Change::Listed(list.items.iter().map(|object| typed(object)).collect::<Result<_, _>>()?));
-    loop {
-        let watch = ListOptions {
-            resource_version: Some(revision.to_string()),
-            allow_watch_bookmarks: true,
-            ..options.clone()
-        };
-        let mut stream = match api.watch(watch).await {
-            Ok(stream) => stream,
-            Err(error) if error.code() == 410 => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        while let Some(event) = stream.next().await {
-            let event = match event {
-                Ok(event) => event,
-                Err(error) if error.code() == 410 => return Ok(()),
-                Err(error) => return Err(error),
-            };
-            revision = revision.max(event.object.revision());
-            match event.event_type {
-                WatchEventType::Added | WatchEventType::Modified => on(Change::Set(typed(&event.object)?)),
-                WatchEventType::Deleted => on(Change::Gone(typed(&event.object)?)),
-                WatchEventType::Bookmark => {}
-            }
-        }
-        // A server that closes at once must not be asked in a tight loop.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let mut list = api.request(Verb::List, None);
+    list.list.field_selector = field_selector;
+    follow(api.client(), &list, |step| {
+        on(match step {
+            Step::Listed { items, .. } => Change::Listed(items.iter().map(typed).collect::<Result<_, _>>()?),
+            Step::Event(event) => match event.event_type {
+                WatchEventType::Added | WatchEventType::Modified => Change::Set(typed(&event.object)?),
+                WatchEventType::Deleted => Change::Gone(typed(&event.object)?),
+                WatchEventType::Bookmark => return Ok(()),
+            },
+            Step::Failed(error) => Change::Failed(error),
+        });
+        Ok(())
+    })
+    .await;
 }
 
 fn typed<K: Resource>(object: &Arc<Object>) -> Result<Arc<K>, ApiError> {

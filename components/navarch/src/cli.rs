@@ -142,14 +142,21 @@ pub struct AgentArgs {
     /// wrote; setting: agent.kubeconfig].
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// A server to begin with, beside those that the node knows. May be repeated [setting: agent.servers].
+    #[arg(long, value_name = "URL")]
+    pub server: Vec<String>,
 }
 
 /// Options of `join`.
 #[derive(Debug, Args)]
 pub struct JoinArgs {
-    /// A server of the cluster, such as https://10.0.0.1:6443. It is trusted only if it shows the CA that the token names.
-    #[arg(value_name = "URL")]
-    pub server: String,
+    /// Servers of the cluster, such as https://10.0.0.1:6443, asked in turn until one answers. A server is trusted only if
+    /// it shows the CA that the token names.
+    #[arg(value_name = "URL", required_unless_present = "more_servers")]
+    pub servers: Vec<String>,
+    /// As URL. May be repeated.
+    #[arg(long = "server", value_name = "URL")]
+    pub more_servers: Vec<String>,
     /// What `navarch token create` printed on a server.
     #[arg(long, value_name = "TOKEN", env = "NAVARCH_TOKEN", hide_env_values = true)]
     pub token: String,

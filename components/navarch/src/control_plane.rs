@@ -435,7 +435,7 @@ fn server_maker(
 }
 
 fn extra_endpoints(own: &OwnPaths) -> Vec<ExtraEndpoint> {
-    let (of_tree, status) = (own.tree.clone(), Arc::clone(&own.status));
+    let (of_tree, status, of_servers) = (own.tree.clone(), Arc::clone(&own.status), Arc::clone(&own.status));
     vec![
         (
             endpoints::TREE_PATH.to_owned(),
@@ -446,6 +446,14 @@ fn extra_endpoints(own: &OwnPaths) -> Vec<ExtraEndpoint> {
             Arc::new(move |_: &http::Method, _: &str| {
                 let text = serde_json::to_vec(&status.status()).unwrap_or_default();
                 (200, "application/json", Bytes::from(text))
+            }),
+        ),
+        (
+            navarch_types::SERVERS_PATH.to_owned(),
+            Arc::new(move |_: &http::Method, _: &str| {
+                let list = of_servers.members.list(&of_servers.cluster_id);
+                let text = serde_json::to_vec(&list).unwrap_or_default();
+                (if list.ready { 200 } else { 503 }, "application/json", Bytes::from(text))
             }),
         ),
         (

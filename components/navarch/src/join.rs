@@ -55,6 +55,9 @@ pub enum JoinError {
         /// How.
         why: String,
     },
+    /// So it went with every server that was given.
+    #[error("no server can be joined through: {}", .0.join("; "))]
+    NoServer(Vec<String>),
     /// The token is not good.
     #[error(
         "the cluster does not know the token: it was deleted or has expired; `navarch token create` makes a new one"
@@ -105,11 +108,39 @@ pub fn agent_kubeconfig(data_dir: &Path) -> PathBuf {
     data_dir.join("agent.kubeconfig")
 }
 
+/// Joins through the first of the servers that answers; see [`join_through`]. Asking several for the same is harmless: a
+/// node gets another certificate, a member is the same member.
+///
+/// # Errors
+/// What the server said that answered; if none did, what became of each.
+pub async fn join(
+    data_dir: &Path,
+    urls: &[ServerUrl],
+    token: &JoinToken,
+    role: Option<JoinRole>,
+    machine: &Machine,
+) -> Result<Joined, JoinError> {
+    let mut failed = Vec::new();
+    for url in urls {
+        match join_through(data_dir, url, token, role, machine).await {
+            Err(error @ (JoinError::Unreachable { .. } | JoinError::Untrusted { .. } | JoinError::Broken { .. })) => {
+                failed.push(error);
+            }
+            done => return done,
+        }
+    }
+    Err(match failed.pop() {
+        Some(only) if failed.is_empty() => only,
+        Some(last) => JoinError::NoServer(failed.into_iter().chain([last]).map(|error| error.to_string()).collect()),
+        None => JoinError::Url("no server is given".to_owned()),
+    })
+}
+
 /// Asks the server what a token is for, unless that is said, and joins as it. What came is on the disk afterwards.
 ///
 /// # Errors
 /// See [`JoinError`]; then nothing is on the disk that was not before, or the same call again completes it.
-pub async fn join(
+async fn join_through(
     data_dir: &Path,
     url: &ServerUrl,
     token: &JoinToken,

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use navarch_raft_contract::ConfState;
-use navarch_raft_driver::{Peers, ProposeError, RaftHandle};
+use navarch_raft_driver::{Peers, ProposeError, RaftHandle, Role};
 use navarch_server::Pipeline;
 use navarch_server::join::{Admission, AdmitRequest, Membership, Peer};
 use navarch_store::{Store, StoreError};
 use navarch_supervision::{ChildSpec, TaskContext};
-use navarch_types::{ApiError, Reason};
+use navarch_types::{ApiError, ListedServer, Reason, ServerList};
 use tokio::time::Instant;
 
 use crate::bootstrap::{self, Reach};
@@ -237,6 +237,20 @@ impl Members {
             }
         }
         reach
+    }
+
+    /// What clients are told of the servers. This member serves while it knows a leader: without one, it can neither write
+    /// nor say that what it has is the latest.
+    pub fn list(&self, cluster_id: &str) -> ServerList {
+        let status = self.raft.status();
+        let live: BTreeSet<u64> = self.live(status.member).into_iter().map(|member| member.id).collect();
+        let members = self.roster.members().into_values().map(|(member, _)| member);
+        let present = members.filter(|member| member.wanted != Wanted::Removed);
+        ServerList {
+            cluster_id: cluster_id.to_owned(),
+            ready: status.role == Role::Leader || status.leader.is_some(),
+            servers: present.map(|m| ListedServer { live: live.contains(&m.id), url: m.server }).collect(),
+        }
     }
 
     /// The members that are reached now, this one too.

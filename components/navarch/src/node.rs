@@ -1,5 +1,6 @@
 //! The agent of this machine: its settings, its subtree, and removing what it leaves running on purpose.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 use navarch_auth::pki::KUBELET_CLIENT_USER;
-use navarch_client::http::{Credentials, HttpConfig, HttpTransport};
+use navarch_client::http::{Credentials, HttpTransport, Servers};
 use navarch_client::kubeconfig::Kubeconfig;
 use navarch_client::{Client, InformerFactory};
 use navarch_config::{Settings, parse_taint};
@@ -166,13 +167,12 @@ pub fn remote_spec(settings: &Settings, stages: &Stages) -> Result<ChildSpec, Co
             .into());
     };
     let kubeconfig = Kubeconfig::read(path)?;
-    let others = more_servers(&settings.data_dir, path);
-    let knowing_all = |mut config: HttpConfig| {
-        let others = others.iter().filter(|server| !config.servers.contains(server)).cloned().collect::<Vec<_>>();
-        config.servers.extend(others);
-        config
-    };
-    let own = knowing_all(kubeconfig.current()?);
+    let own = kubeconfig.current()?;
+    let mut told = own.servers.clone();
+    told.extend(more_servers(&settings.data_dir, path));
+    told.extend(settings.agent.servers.iter().cloned());
+    // All of the node's clients go to the same server, and leave it together.
+    let servers = Servers::new(&told, &name(settings), Some(base(settings).join("servers.json")))?;
     let Credentials::Certificate { certificate, key } = &own.credentials else {
         return Err(format!(
             "{}: the current user needs a client certificate: the agent's own API shows it too",
@@ -188,10 +188,25 @@ pub fn remote_spec(settings: &Settings, stages: &Stages) -> Result<ChildSpec, Co
         client_ca_pem: own.ca_pem.clone(),
         allowed_names: vec![KUBELET_CLIENT_USER.to_owned()],
     });
-    let network = if settings.agent.network { knowing_all(kubeconfig.user(NETWORK_USER)?) } else { own.clone() };
-    let client = Client::new(Arc::new(HttpTransport::new(own)?));
-    let network = Client::new(Arc::new(HttpTransport::new(network)?));
-    Ok(ChildSpec::supervisor(spec(settings, config, client, network, stages)))
+    let network = if settings.agent.network { kubeconfig.user(NETWORK_USER)? } else { own.clone() };
+    let own = Arc::new(HttpTransport::sharing(own, Arc::clone(&servers))?);
+    let network = Client::new(Arc::new(HttpTransport::sharing(network, servers)?));
+    let agent = spec(settings, config, Client::new(Arc::<HttpTransport>::clone(&own)), network, stages);
+    Ok(ChildSpec::supervisor(agent.child(servers_spec(own))))
+}
+
+/// Keeps the node's list of servers, and its choice among them, good.
+fn servers_spec(transport: Arc<HttpTransport>) -> ChildSpec {
+    ChildSpec::task("servers", move |context: TaskContext| {
+        let transport = Arc::clone(&transport);
+        async move {
+            tokio::select! {
+                () = context.stopped() => {}
+                () = transport.tend() => {}
+            }
+            Ok::<(), Infallible>(())
+        }
+    })
 }
 
 fn spec(

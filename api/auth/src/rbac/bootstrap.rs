@@ -20,6 +20,9 @@ const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 /// The role and the binding by which join tokens reach [`crate::JOIN_PATH`].
 const JOIN_ROLE: &str = "navarch:join";
 
+/// The role and the binding by which clients learn where the servers are.
+const SERVERS_ROLE: &str = "navarch:servers";
+
 /// How an object is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteKind {

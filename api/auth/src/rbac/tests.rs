@@ -183,6 +183,15 @@ fn defaults_settle_and_aggregate() {
         attributes.namespace = "default";
         assert_eq!(rbac.explain(&attributes).is_ok(), allowed, "{name} {verb} {resource}");
     }
+    for (user, group, allowed) in [
+        ("system:node:n2", "system:authenticated", true),
+        ("system:kube-proxy", "system:authenticated", true),
+        ("system:anonymous", "system:unauthenticated", false),
+    ] {
+        let user = UserInfo::new(user, &[group]);
+        let ask = |verb| rbac.explain(&Attributes::path(&user, verb, navarch_types::SERVERS_PATH)).is_ok();
+        assert_eq!((ask("get"), ask("post")), (allowed, false), "{}", user.name);
+    }
     let scheduler = UserInfo::new("system:kube-scheduler", &["system:authenticated"]);
     let mut bindings = Attributes::resource(&scheduler, "create", "", "v1", "pods");
     (bindings.subresource, bindings.namespace) = ("binding", "default");

@@ -15,6 +15,9 @@ pub enum HttpConfigError {
     /// No server, or one that is no `https://host:port`.
     #[error("no valid server address: {0:?} (want https://host:port)")]
     Server(String),
+    /// A name that cannot stand in a header.
+    #[error("no valid user agent: {0:?}")]
+    UserAgent(String),
     /// A file that cannot be read.
     #[error("cannot read {path}: {source}")]
     File {

@@ -13,6 +13,7 @@ pub fn run(mut settings: Settings, args: AgentArgs) -> Result<(), CommandError> 
     if args.kubeconfig.is_some() {
         settings.agent.kubeconfig = args.kubeconfig;
     }
+    settings.agent.servers.extend(args.server);
     if settings.agent.kubeconfig.is_none()
         && let Some(joined @ Joined::Node(_)) = Joined::load(&settings.data_dir)?
     {

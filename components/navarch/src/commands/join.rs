@@ -19,7 +19,8 @@ pub fn run(options: &Options, args: &JoinArgs) -> Result<(), CommandError> {
         service::check()?;
     }
     let token: JoinToken = args.token.parse().map_err(|error| format!("--token: {error}"))?;
-    let url: ServerUrl = args.server.parse()?;
+    let given = args.servers.iter().chain(&args.more_servers);
+    let urls = given.map(|url| url.parse()).collect::<Result<Vec<ServerUrl>, _>>()?;
     if args.node_name.is_some() {
         settings.agent.node_name.clone_from(&args.node_name);
     }
@@ -29,7 +30,7 @@ pub fn run(options: &Options, args: &JoinArgs) -> Result<(), CommandError> {
             say!("this machine has joined already ({})", settings.data_dir.display());
             joined
         }
-        None => ask(&settings, args, &url, &token)?,
+        None => ask(&settings, args, &urls, &token)?,
     };
     joined.apply(&mut settings)?;
     let service = match &joined {
@@ -63,7 +64,7 @@ fn of_machine(options: &Options, args: &JoinArgs) -> Options {
 }
 
 /// Told before anything is asked for: what is true of this machine.
-fn ask(settings: &Settings, args: &JoinArgs, url: &ServerUrl, token: &JoinToken) -> Result<Joined, CommandError> {
+fn ask(settings: &Settings, args: &JoinArgs, urls: &[ServerUrl], token: &JoinToken) -> Result<Joined, CommandError> {
     let agent = args.role != Some(JoinRole::Server) || !args.service.no_agent;
     if !args.prepare && agent && !rustix::process::geteuid().is_root() {
         let why = "join needs root: an agent starts containers and programs the network (see --prepare and --no-agent)";
@@ -82,5 +83,5 @@ fn ask(settings: &Settings, args: &JoinArgs, url: &ServerUrl, token: &JoinToken)
         replaces: args.replace,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(join::join(&settings.data_dir, url, token, args.role, &machine))?)
+    Ok(runtime.block_on(join::join(&settings.data_dir, urls, token, args.role, &machine))?)
 }

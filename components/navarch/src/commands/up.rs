@@ -157,7 +157,7 @@ impl Up<'_> {
         let host = if bind.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { bind };
         let url = format!("https://{}", SocketAddr::new(host, self.settings.server.port)).parse()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(join::join(&sibling.data_dir, &url, &token, Some(JoinRole::Server), &machine))?;
+        runtime.block_on(join::join(&sibling.data_dir, &[url], &token, Some(JoinRole::Server), &machine))?;
         Ok(())
     }
 }

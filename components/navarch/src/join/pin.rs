@@ -25,6 +25,8 @@ use super::JoinError;
 
 /// The server's own deadline is 60 s; past this the answer is lost.
 const TIMEOUT: Duration = Duration::from_secs(65);
+/// A server that takes longer to be reached is away.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// An answer holds a few certificates.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 const HTTPS_PORT: u16 = 443;
@@ -142,8 +144,10 @@ async fn exchange(url: &ServerUrl, token: &JoinToken, path: &str, body: &Value) 
     let broken = |why: String| JoinError::Broken { server: server(), why };
     let name = ServerName::try_from(url.host.clone()).map_err(|_| JoinError::Url(server()))?;
     let tls = tokio_rustls::TlsConnector::from(Arc::new(config(token.ca_hash()).map_err(|e| broken(e.to_string()))?));
-    let stream = tokio::net::TcpStream::connect((url.host.as_str(), url.port))
-        .await
+    let connecting = tokio::net::TcpStream::connect((url.host.as_str(), url.port));
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+    let stream = connected
+        .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
         .map_err(|source| JoinError::Unreachable { server: server(), source })?;
     let stream = tls.connect(name, stream).await.map_err(|error| untrusted(url, &error))?;
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));

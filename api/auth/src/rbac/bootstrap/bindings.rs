@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{GROUP, JOIN_ROLE, metadata};
+use super::{GROUP, JOIN_ROLE, SERVERS_ROLE, metadata};
 use crate::{ALL_AUTHENTICATED, ALL_SERVICE_ACCOUNTS, ALL_UNAUTHENTICATED, JoinRole, PRIVILEGED_GROUP};
 
 /// A subject in a binding's list.
@@ -73,6 +73,7 @@ pub(super) fn cluster_role_bindings() -> Vec<Value> {
     ));
     let joining = &[Group(JoinRole::Server.group()), Group(JoinRole::Node.group())];
     all.push(binding("", JOIN_ROLE, "ClusterRole", JOIN_ROLE, joining));
+    all.push(binding("", SERVERS_ROLE, "ClusterRole", SERVERS_ROLE, &[Group(ALL_AUTHENTICATED)]));
     all
 }
 

@@ -168,6 +168,10 @@ const PLAIN: &[(&str, &[Rule])] = &[
     ("system:node-bootstrapper", &[on("create get list watch", CERTIFICATES, "certificatesigningrequests")]),
     // Not upstream's: who shows a join token may ask to join, and what as is for the endpoint to judge.
     (super::JOIN_ROLE, &[paths("post", crate::JOIN_PATH)]),
+    // Not upstream's. A node may not read the endpoints of the `kubernetes` Service, and is not given more of a resource
+    // that tells of every Service; a path tells the servers' addresses and nothing else. `/api`, which everybody who is
+    // authenticated may read, tells one of them anyway.
+    (super::SERVERS_ROLE, &[paths("get", navarch_types::SERVERS_PATH)]),
     ("system:auth-delegator", &[
         on("create", "authentication.k8s.io", "tokenreviews"),
         on("create", "authorization.k8s.io", "subjectaccessreviews"),
