@@ -11,7 +11,10 @@ use crate::roster::{Member, Wanted};
 use crate::{machine, store};
 
 /// The id of the member that a cluster begins with.
-const FIRST: u64 = 1;
+pub const FIRST: u64 = 1;
+
+/// Between a cluster's id and what tells its groups apart.
+const RECOVERED: &str = "-r";
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -22,6 +25,9 @@ pub struct Identity {
     pub name: String,
     /// The cluster.
     pub cluster_id: String,
+    /// The name under which members know each other: the cluster's id, or another one that begins with it after the cluster
+    /// was recovered from one member. What the store says counts, once there is one.
+    pub group: String,
     /// The voters that the cluster began with.
     pub first_voters: Vec<u64>,
     /// Where the other members were when this one joined.
@@ -47,6 +53,7 @@ impl Identity {
             member: FIRST,
             name: settings.agent.node_name.clone().unwrap_or_else(machine::host_name),
             cluster_id: String::new(),
+            group: String::new(),
             first_voters: vec![FIRST],
             seeds: BTreeMap::new(),
             listen: SocketAddr::new(settings.server.bind_address, settings.server.peer_port()),
@@ -63,6 +70,9 @@ impl Identity {
             }
             None => this.cluster_id = store::cluster_id(&settings.data_dir)?,
         }
+        if this.group.is_empty() {
+            this.group.clone_from(&this.cluster_id);
+        }
         Ok(this)
     }
 
@@ -70,9 +80,21 @@ impl Identity {
         self.member = joined.member_id;
         self.name = joined.name;
         self.cluster_id = joined.cluster_id;
+        self.group = joined.group;
         self.first_voters = joined.first_voters;
         self.seeds = joined.peers.into_iter().map(|peer| (peer.id, peer.peer_address)).collect();
         self.joined = true;
+    }
+
+    /// Whether a group is one of this cluster.
+    pub fn owns(&self, group: &str) -> bool {
+        group.strip_prefix(&self.cluster_id).is_some_and(|rest| rest.is_empty() || rest.starts_with(RECOVERED))
+    }
+
+    /// A group that never was: for a cluster that is recovered.
+    pub fn new_group(&self) -> String {
+        let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
+        format!("{}{RECOVERED}{:08x}", self.cluster_id, random >> 32)
     }
 
     /// This member's record as it should be; `port` is where peers are listened to indeed.

@@ -16,7 +16,7 @@ use navarch_raft_driver::{MemberChange, PeerProgress, Peers};
 use serde::{Deserialize, Serialize};
 
 /// What keys of records begin with. No object's key does.
-const PREFIX: &[u8] = b"navarch/members/";
+pub const PREFIX: &[u8] = b"navarch/members/";
 
 /// What a member is meant to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
