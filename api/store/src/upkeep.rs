@@ -167,10 +167,10 @@ mod tests {
         assert_eq!(at(0, 10), (0, None));
         assert_eq!(at(9_999, 20), (0, None));
         assert_eq!(at(10_000, 25), (0, Some(10)));
-        assert_eq!(at(30_000, 30), (0, Some(25)));
+        assert_eq!(at(30_000, 30), (0, Some(20)), "one so close to the one before was not kept");
         assert_eq!(at(59_999, 35), (0, Some(30)));
         assert_eq!(at(60_000, 40), (10, Some(30)));
-        assert_eq!(at(75_000, 50), (25, Some(40)));
+        assert_eq!(at(75_000, 50), (20, Some(35)));
         assert_eq!(at(500_000, 60), (50, None), "the same for all, after a long pause");
     }
 

@@ -44,7 +44,7 @@ impl PathService for Save {
         // With everything that was acknowledged before it was asked for.
         self.store.barrier(Instant::now() + DEADLINE).await.map_err(|error| unavailable(error.to_string()))?;
         let raft = self.raft.clone();
-        let taken = tokio::task::spawn_blocking(move || raft.snapshot()).await.map_err(ApiError::internal)?;
+        let taken = tokio::task::spawn_blocking(move || raft.take_snapshot()).await.map_err(ApiError::internal)?;
         let mut source = taken.map_err(|error| unavailable(error.to_string()))?;
         let (to_client, pieces) = mpsc::channel::<std::io::Result<Bytes>>(CHUNKS_AHEAD);
         tokio::task::spawn_blocking(move || {

@@ -169,7 +169,7 @@ impl Snapshots {
         for part in found(&self.folder)?.1 {
             std::fs::remove_file(part)?;
         }
-        let mut source = self.raft.snapshot()?;
+        let mut source = self.raft.take_snapshot()?;
         let at = Timestamp::now();
         let revision = source.meta().revision;
         let path = self.folder.join(name_of(at, revision));

@@ -414,7 +414,7 @@ impl RaftHandle {
     ///
     /// # Errors
     /// If no copy can be made, or there is no state.
-    pub fn snapshot(&self) -> Result<Box<dyn SnapshotSource>, SnapshotError> {
+    pub fn take_snapshot(&self) -> Result<Box<dyn SnapshotSource>, SnapshotError> {
         if self.rebuilding() {
             return Err(SnapshotError::Damaged("this member waits for another one's state".to_owned()));
         }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use navarch_auth::Pki;
 use navarch_auth::pki::write_private;
 use navarch_config::Settings;
 use navarch_storage::archive::{self, Inspection, Saving};
@@ -182,20 +183,12 @@ fn restore(settings: &Settings, file: &Path, pki: Option<&Path>, output: OutputF
     Ok(())
 }
 
-/// Copies the old cluster's keys. What is there already stays, so that a copy that was broken off can be repeated.
+/// Takes the old cluster's keys over, completely or not at all.
 fn copy_keys(from: &Path, to: &Path) -> Result<(), CommandError> {
     if !from.join("ca.crt").exists() {
         return Err(format!("{}: holds no cluster's keys", from.display()).into());
     }
-    let mut builder = std::fs::DirBuilder::new();
-    std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700).create(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_file() && !target.exists() {
-            write_private(&target, &std::fs::read_to_string(entry.path())?)?;
-        }
-    }
+    Pki::import(to, &Pki::open(from)?.member_secrets()?)?;
     Ok(())
 }
 
@@ -211,18 +204,16 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_copied_once() -> Result<(), CommandError> {
+    fn the_old_cluster_s_keys_are_taken_over_and_others_never_overwritten() -> Result<(), CommandError> {
         let temp = tempfile::tempdir()?;
-        let (from, to) = (temp.path().join("from"), temp.path().join("to"));
-        std::fs::create_dir(&from)?;
+        let (from, to, other) = (temp.path().join("from"), temp.path().join("to"), temp.path().join("other"));
         assert!(copy_keys(&from, &to).is_err());
-        std::fs::write(from.join("ca.crt"), "ca")?;
+        let hash = Pki::open(&from)?.ca_hash().to_owned();
         copy_keys(&from, &to)?;
-        std::fs::write(from.join("ca.crt"), "other")?;
-        std::fs::write(from.join("ca.key"), "key")?;
         copy_keys(&from, &to)?;
-        assert_eq!(std::fs::read_to_string(to.join("ca.crt"))?, "ca");
-        assert_eq!(std::fs::read_to_string(to.join("ca.key"))?, "key");
+        assert_eq!(Pki::open(&to)?.ca_hash(), hash);
+        Pki::open(&other)?;
+        assert!(copy_keys(&from, &other).is_err());
         Ok(())
     }
 }
