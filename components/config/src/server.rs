@@ -45,7 +45,7 @@ pub struct StoreSettings {
     pub check_seconds: u64,
     /// How fast a member reads its own state in the background to find damage on the disk, MiB a second; 0: never.
     pub scrub_mib_per_second: u64,
-    /// Time between the end of one such reading and the beginning of the next, minutes.
+    /// Time between the end of one such reading and the beginning of the next, minutes; 0: it goes on and on.
     pub scrub_pause_minutes: u64,
 }
 

@@ -306,6 +306,7 @@ impl ControlPlane {
             roster: Arc::clone(&self.store.roster),
             space: Arc::clone(&self.store.space),
             folder: store::folder_of(&self.settings.data_dir),
+            data_dir: self.settings.data_dir.clone(),
             own: self.identity.member,
             settings: self.settings.server.store.clone(),
         };

@@ -8,7 +8,7 @@ use navarch_config::Settings;
 use crate::join::JoinError;
 use crate::join::state::{Joined, ServerJoined};
 use crate::roster::{Member, Wanted};
-use crate::{machine, store};
+use crate::{machine, roster, store};
 
 /// The id of the member that a cluster begins with.
 pub const FIRST: u64 = 1;
@@ -70,6 +70,9 @@ impl Identity {
             }
             None => this.cluster_id = store::cluster_id(&settings.data_dir)?,
         }
+        // What was seen last is newer than what it was told when it joined.
+        this.seeds.extend(roster::noted_addresses(&settings.data_dir));
+        this.seeds.remove(&this.member);
         if this.group.is_empty() {
             this.group.clone_from(&this.cluster_id);
         }

@@ -47,6 +47,8 @@ pub struct Integrity {
     pub space: Arc<Space>,
     /// The folder of the databases.
     pub folder: PathBuf,
+    /// The folder that it is in.
+    pub data_dir: PathBuf,
     /// This member.
     pub own: u64,
     pub settings: StoreSettings,
@@ -108,6 +110,7 @@ impl Integrity {
 
     fn note_members(&self, noted: &mut ConfState) -> std::io::Result<()> {
         let members = self.raft.view().members;
+        self.roster.note_addresses(&self.data_dir)?;
         if members != *noted && !members.voters.is_empty() {
             damage::note_members(&self.folder, &members)?;
             *noted = members;
@@ -207,7 +210,7 @@ impl Integrity {
         ChildSpec::task("scrub", move |context: TaskContext| {
             let this = this.clone();
             async move {
-                let pause = Duration::from_secs(60 * this.settings.scrub_pause_minutes.max(1));
+                let pause = Duration::from_secs((60 * this.settings.scrub_pause_minutes).max(1));
                 let mut wait = FIRST_SCRUB;
                 loop {
                     tokio::select! {

@@ -51,10 +51,13 @@ impl PathService for Save {
             loop {
                 let mut chunk = Vec::with_capacity(CHUNK_BYTES);
                 let read = source.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut chunk);
-                let piece = read.map(|_| Bytes::from(chunk));
-                let last = piece.as_ref().map_or(true, Bytes::is_empty);
+                let (piece, last) = match read {
+                    Ok(0) => return,
+                    Ok(_) => (Ok(Bytes::from(chunk)), false),
+                    Err(error) => (Err(error), true),
+                };
                 // An error: the client has gone.
-                if (!last || piece.is_err()) && to_client.blocking_send(piece).is_err() || last {
+                if to_client.blocking_send(piece).is_err() || last {
                     return;
                 }
             }

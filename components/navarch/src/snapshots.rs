@@ -24,10 +24,10 @@ use crate::alarms::{AlarmKind, Alarms};
 const ENDING: &str = ".snapshot";
 /// Time of a snapshot in its name: they sort by it.
 const TIME: &str = "%Y%m%dT%H%M%SZ";
-/// After a start, and between a failure and the next attempt, at most.
+/// Between a failure and the next attempt, at most.
 const RETRY: Duration = Duration::from_secs(60);
-/// The first one after a start, if one is due.
-const SETTLE: Duration = Duration::from_secs(10);
+/// The first one after a start, if one is due: the start comes first.
+const SETTLE: Duration = Duration::from_secs(60);
 
 /// A snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -322,7 +322,7 @@ fn checks_are_seen_and_change_nothing() {
     let state = state();
     let command = |body| Command { fence_term: 0, body: Some(body) };
     let witness = Witness { member: 3, index: 1, hash: 9 };
-    let commands = vec![
+    let commands = [
         txn(vec![], vec![put("a", "1")]),
         command(CommandBody::Check(Check {})),
         txn(vec![], vec![put("a", "2")]),
