@@ -103,7 +103,8 @@ impl Model {
                     }
                 }
             }
-            None => {}
+            // They change nothing.
+            Some(CommandBody::Check(_) | CommandBody::Witness(_)) | None => {}
         }
         if self.revision >= first {
             self.ends.push(self.revision);

@@ -52,7 +52,7 @@ pub fn command(rng: &mut impl Rng, model: &Model, term: Term) -> Command {
         _ => 0,
     };
     let body = match rng.random_range(0..20) {
-        0 => CommandBody::Compact(Compact { floor: rng.random_range(0..model.revision + 3) }),
+        0 => CommandBody::Compact(Compact { floor: rng.random_range(0..model.revision + 3), prefixes: vec![] }),
         1 => CommandBody::Expire(Expire { keys: (0..3).map(|_| compare(rng, model)).collect() }),
         _ => CommandBody::Txn(txn(rng, model)),
     };

@@ -1,10 +1,13 @@
 //! The data folder: who may use it, and what lies where in it.
 //!
 //! ```text
-//! LOCK     held by the process that uses the folder
-//! log/     the Raft log
-//! state/   the replicated state, until another one was installed: then STATE names its folder
-//! reserve  bytes kept free, see `space`
+//! LOCK       held by the process that uses the folder
+//! log/       the Raft log
+//! state/     the replicated state, until another one was installed: then STATE names its folder
+//! reserve    bytes kept free, see `space`
+//! CONDEMNED  the state is damaged, see `damage`
+//! MEMBERS    who the members were when they were seen last
+//! RECOVERY   what is to become of log and state, see `recovery`
 //! ```
 
 use std::{
@@ -18,7 +21,12 @@ use std::{
 use navarch_raft_contract::{ApplyError, LogError};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::{Machine, RocksConfig, RocksLog, StateDb, rocks::RocksHome};
+use crate::{
+    Machine, RocksConfig, RocksLog, StateDb,
+    damage::{self, Condemned},
+    recovery,
+    rocks::RocksHome,
+};
 
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +49,17 @@ pub enum FolderError {
         path: PathBuf,
         /// Why.
         source: LogError,
+    },
+    /// The state is damaged, and there is no other member to get it from.
+    #[error(
+        "the state in {} is damaged ({reason}), and there is no other member to get it from: restore the cluster with \
+         `navarch snapshot restore`; the damaged state is kept until then", .path.display()
+    )]
+    Condemned {
+        /// The folder.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
     },
     /// The state database cannot be opened.
     #[error("data folder {}: {source}", .path.display())]
@@ -73,10 +92,38 @@ impl DataFolder {
         }
     }
 
+    /// Opens both databases. A state that is condemned is discarded before, if `member` is not the only one: then
+    /// [`DataFolder::rebuilding`] says so.
+    ///
+    /// # Errors
+    /// See [`FolderError`].
+    pub fn open_as(&self, member: u64, config: &RocksConfig) -> Result<(RocksLog, StateDb), FolderError> {
+        let io = |source| FolderError::Io { path: self.path.clone(), source };
+        recovery::complete(&self.path, config)?;
+        if let Some(condemned) = self.rebuilding()? {
+            if !condemned.has_others(member) {
+                return Err(FolderError::Condemned { path: self.path.clone(), reason: condemned.reason });
+            }
+            tracing::error!(reason = condemned.reason, "the state is discarded: another member has to send its own");
+            let home = RocksHome::open(&self.path, config, &config.cache()).map_err(io)?;
+            home.discard().map_err(|error| io(io::Error::other(error.0)))?;
+        }
+        self.open(config)
+    }
+
+    /// Whether the state was discarded and another one has not come yet: why, and who the members were.
+    ///
+    /// # Errors
+    /// If that cannot be told.
+    pub fn rebuilding(&self) -> Result<Option<Condemned>, FolderError> {
+        damage::condemned(&self.path).map_err(|source| FolderError::Io { path: self.path.clone(), source })
+    }
+
     /// Opens both databases.
     pub fn open(&self, config: &RocksConfig) -> Result<(RocksLog, StateDb), FolderError> {
         let path = || self.path.clone();
         let io = |source| FolderError::Io { path: path(), source };
+        recovery::complete(&self.path, config)?;
         let cache = config.cache();
         let home = RocksHome::open(&self.path, config, &cache).map_err(io)?;
         for folder in [self.path.join("log"), home.current().map_err(io)?] {

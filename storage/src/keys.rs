@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | 0 `m` | | [`crate::record::Meta`]: applied entry, revision, floor, members, hash |
 //! | 0 `s` | | revision up to which compaction has swept |
+//! | 0 `t` | prefix | the same, of the keys that begin with the prefix |
 //! | 1 | key | [`crate::record::Latest`] |
 //! | 2 | escaped key, 00 00, inverted revision | [`crate::record::Version`]: the newest of a key comes first |
 //! | 3 | revision | [`crate::record::Change`] |
@@ -21,6 +22,10 @@ use navarch_raft_contract::{Index, Revision};
 pub const META: &[u8] = &[0, b'm'];
 /// State: how far compaction has swept.
 pub const SWEPT: &[u8] = &[0, b's'];
+/// State: how far compaction has swept the keys of a prefix that has a floor of its own.
+pub fn swept_of(prefix: &[u8]) -> Vec<u8> {
+    [&[SINGLE, b't'], prefix].concat()
+}
 /// Log: hard state.
 pub const LOG_HARD_STATE: &[u8] = &[0, b'h'];
 /// Log: how the cluster began.
@@ -28,10 +33,16 @@ pub const LOG_BOOTSTRAP: &[u8] = &[0, b'b'];
 /// Log: last forgotten entry.
 pub const LOG_PREFIX: &[u8] = &[0, b'p'];
 
-const LATEST: u8 = 1;
-const VERSION: u8 = 2;
-const CHANGE: u8 = 3;
-const EXPIRY: u8 = 4;
+/// What keys of single records begin with.
+pub(crate) const SINGLE: u8 = 0;
+/// What keys of latest records begin with.
+pub(crate) const LATEST: u8 = 1;
+/// What keys of versions begin with.
+pub(crate) const VERSION: u8 = 2;
+/// What keys of changes begin with.
+pub(crate) const CHANGE: u8 = 3;
+/// What keys of expiries begin with.
+pub(crate) const EXPIRY: u8 = 4;
 const LOG_ENTRY: u8 = 1;
 
 const U64: usize = 8;

@@ -7,6 +7,13 @@
 #[error("{0}")]
 pub struct KvError(pub String);
 
+impl KvError {
+    /// Whether what was read is not what was written, in the words of RocksDB's statuses.
+    pub fn is_corruption(&self) -> bool {
+        self.0.starts_with("Corruption")
+    }
+}
+
 /// Changes that are written together, or not at all.
 #[derive(Clone, Debug, Default)]
 pub struct WriteSet {

@@ -7,15 +7,21 @@
 //!
 //! Never here: clocks, randomness, Raft, anything that knows what a key or a value stands for.
 
+pub mod archive;
+pub mod check;
+pub mod damage;
 pub mod folder;
 pub mod hash;
 pub mod keys;
 pub mod kv;
 pub mod machine;
 pub mod memory;
+pub mod rebase;
 pub mod record;
+pub mod recovery;
 pub mod rocks;
 pub mod space;
+pub mod stream;
 
 pub use folder::{DataFolder, FolderError};
 pub use machine::Machine;

@@ -7,7 +7,7 @@
 mod apply;
 mod compact;
 mod read;
-mod snapshot;
+pub(crate) mod snapshot;
 
 use std::{
     ops::Deref,
@@ -19,13 +19,15 @@ use std::{
 
 use navarch_raft_contract::{
     Applied, AppliedState, ApplyError, CommittedEntry, ConfState, Index, ReadError, Revision, SnapshotError,
-    SnapshotSink, SnapshotSource, StateMachine,
+    SnapshotMeta, SnapshotSink, SnapshotSource, StateMachine,
 };
 use parking_lot::{Mutex, RwLock};
 use prost::Message;
 
 use self::snapshot::Staged;
 use crate::{
+    check::verify,
+    damage::Damage,
     keys,
     kv::{Home, Kv, KvError, KvView},
     record::Meta,
@@ -49,6 +51,7 @@ pub struct Machine<K> {
     durable: AtomicU64,
     /// One compaction at a time.
     sweeping: Mutex<()>,
+    damage: Arc<Damage>,
 }
 
 /// A record that cannot be what it should be.
@@ -57,21 +60,21 @@ fn corrupt(what: &str) -> ApplyError {
 }
 
 fn failed(error: KvError) -> ApplyError {
-    ApplyError::Database(error.0)
+    if error.is_corruption() { ApplyError::Corrupt(error.0) } else { ApplyError::Database(error.0) }
 }
 
 fn unreadable(error: KvError) -> ReadError {
     ReadError::Database(error.0)
 }
 
-fn decode_meta(record: Option<Vec<u8>>) -> Result<Meta, String> {
+pub(crate) fn decode_meta(record: Option<Vec<u8>>) -> Result<Meta, String> {
     match record {
         None => Ok(Meta { revision: FIRST_REVISION, ..Meta::default() }),
         Some(bytes) => Meta::decode(bytes.as_slice()).map_err(|error| format!("applied state: {error}")),
     }
 }
 
-impl<K: Kv> Machine<K> {
+impl<K: Kv + 'static> Machine<K> {
     /// Opens the state that `kv` holds, which is the one that counts in `home`.
     pub fn open(kv: K, home: Arc<dyn Home<Kv = K>>) -> Result<Self, ApplyError> {
         let meta = decode_meta(kv.get(keys::META).map_err(failed)?).map_err(ApplyError::Corrupt)?;
@@ -85,6 +88,7 @@ impl<K: Kv> Machine<K> {
             home,
             staged: Staged::default(),
             sweeping: Mutex::new(()),
+            damage: Arc::default(),
         })
     }
 
@@ -96,6 +100,36 @@ impl<K: Kv> Machine<K> {
     /// The order-free hash over all that lives, as kept up to date change by change.
     pub fn hash(&self) -> u64 {
         self.meta.lock().hash
+    }
+
+    /// What was found wrong with the state by those who read it.
+    pub fn damage(&self) -> &Arc<Damage> {
+        &self.damage
+    }
+
+    /// Reads all of the state as it is on the disk, and notes what is wrong with it. See [`verify`].
+    ///
+    /// # Errors
+    /// As [`verify`]; also if no copy can be made to read from.
+    pub fn check(&self, pace: &mut dyn FnMut(usize) -> bool) -> Result<SnapshotMeta, SnapshotError> {
+        let copy = self.home.copy(&*self.kv.read());
+        let checked = copy.map_err(snapshot::failed).and_then(|copy| verify(&copy, pace));
+        if let Err(error) = &checked
+            && error.is_damage()
+        {
+            self.damage.note(|| error.to_string());
+        }
+        checked
+    }
+
+    /// Reads from one view. A read that fails tells of damage, whoever it was that read.
+    fn look<T>(&self, read: impl for<'v> FnOnce(&K::View<'v>) -> Result<T, ReadError>) -> Result<T, ReadError> {
+        let kv = self.kv.read();
+        let found = read(&kv.view());
+        if let Err(ReadError::Database(why)) = &found {
+            self.damage.note(|| why.clone());
+        }
+        found
     }
 
     fn publish(&self, meta: &Meta) {
@@ -121,11 +155,11 @@ impl<K: Kv + 'static> StateMachine for Machine<K> {
         let kv = self.kv.read();
         let mut run = apply::Run::new(&*kv, current.clone());
         let outcomes = entries.iter().map(|entry| run.entry(entry)).collect::<Result<Vec<_>, _>>()?;
-        let (meta, set, batch) = run.finish();
+        let apply::Finished { meta, set, batch, sightings, floors_raised } = run.finish();
         kv.write(set).map_err(failed)?;
         self.publish(&meta);
         *current = meta;
-        Ok(Applied { outcomes, batch })
+        Ok(Applied { outcomes, batch, sightings, floors_raised })
     }
 
     fn flush(&self) -> Result<Index, ApplyError> {
@@ -165,12 +199,11 @@ impl<K: Kv + 'static> StateMachine for Machine<K> {
         self.durable.store(meta.index, Ordering::Release);
         *current = meta;
         drop(current);
+        self.damage.forget();
         self.home.retire(old);
         Ok(self.applied())
     }
 }
-
-pub use snapshot::verify;
 
 /// Encoded as the last record of every batch.
 fn encode_meta(meta: &Meta) -> Vec<u8> {

@@ -3,7 +3,7 @@
 //! Fixed fields first, big-endian, then bytes of any length up to the end. Decoding never panics.
 
 use bytes::{BufMut, Bytes};
-use navarch_raft_contract::{ConfState, EntryKind, EventKind, Index, LogEntry, Revision};
+use navarch_raft_contract::{ConfState, EntryKind, EventKind, Index, KeyRange, LogEntry, PrefixFloor, Revision};
 
 /// How far the state is. One record, written with every batch.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -26,6 +26,27 @@ pub struct Meta {
     /// Order-free hash over key, revision and value of everything that lives.
     #[prost(fixed64, tag = "6")]
     pub hash: u64,
+    /// Floors of keys whose history is kept for a shorter time, in order of the prefixes.
+    #[prost(message, repeated, tag = "7")]
+    pub floors: Vec<PrefixFloor>,
+}
+
+impl Meta {
+    /// The floor of all keys of a range.
+    pub fn floor_of(&self, range: &KeyRange) -> Revision {
+        let overlaps = |prefix: &[u8]| {
+            let keys = KeyRange::prefix(prefix);
+            keys.start < range.end && range.start < keys.end
+        };
+        let floors = self.floors.iter().filter(|at| overlaps(&at.prefix)).map(|at| at.floor);
+        floors.fold(self.floor, Revision::max)
+    }
+
+    /// The floor of a key.
+    pub fn floor_at(&self, key: &[u8]) -> Revision {
+        let floors = self.floors.iter().filter(|at| key.starts_with(&at.prefix)).map(|at| at.floor);
+        floors.fold(self.floor, Revision::max)
+    }
 }
 
 /// Last forgotten entry of the log.

@@ -164,7 +164,9 @@ pub fn store_error(error: StoreError) -> ApiError {
             ApiError::new(Reason::Timeout, "Timeout: request did not complete within the allotted timeout")
         }
         StoreError::NoSpace => {
-            ApiError::new(Reason::InternalError, "the store's space is used up; only reads and deletes are served")
+            let why = "the disk of a member of the control plane is nearly full: nothing new is taken, and objects can be \
+                       deleted; `navarch status` tells which (alarm NOSPACE)";
+            ApiError::new(Reason::InternalError, why)
         }
         StoreError::Stopped => ApiError::new(Reason::ServiceUnavailable, "the server is shutting down"),
         StoreError::Read(error) => read_error(error),

@@ -44,6 +44,8 @@ pub struct Admission {
     pub peers: Vec<Peer>,
     /// The voters that the cluster began with: a new member begins with the same, and learns the rest from the log.
     pub first_voters: Vec<u64>,
+    /// The name under which members know each other: the cluster's id, until the cluster was recovered from one of them.
+    pub group: String,
 }
 
 /// The members of the control plane, as joining needs them. Who implements it knows consensus; nothing here does.
@@ -93,6 +95,9 @@ pub struct ServerAnswer {
     pub peers: Vec<Peer>,
     /// The voters that the cluster began with.
     pub first_voters: Vec<u64>,
+    /// The name under which members know each other.
+    #[serde(default)]
+    pub group: String,
     /// All API servers.
     pub servers: Vec<String>,
     /// The settings that all must agree on.
@@ -209,6 +214,7 @@ impl Join {
             member_id: admission.member_id,
             peers: admission.peers,
             first_voters: admission.first_voters,
+            group: admission.group,
             servers: self.membership.servers(),
             settings: self.settings.clone(),
             secrets,

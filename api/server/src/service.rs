@@ -8,6 +8,7 @@ use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use navarch_types::{ApiError, Reason, UserInfo};
 use serde_json::Value;
 
@@ -26,6 +27,14 @@ pub struct PathRequest {
     pub body: Bytes,
 }
 
+/// Bytes of an answer that is too large to be held, with what they are.
+pub struct PathStream {
+    /// The media type.
+    pub content_type: &'static str,
+    /// The bytes. An error breaks the connection, so that nobody takes what was sent for all.
+    pub bytes: BoxStream<'static, std::io::Result<Bytes>>,
+}
+
 /// Answers the POSTs to one path.
 #[async_trait]
 pub trait PathService: Send + Sync {
@@ -34,6 +43,14 @@ pub trait PathService: Send + Sync {
     /// # Errors
     /// Sent as the `Status` that it is.
     async fn answer(&self, request: PathRequest) -> Result<Value, ApiError>;
+
+    /// The answer as a stream, from services that give one: they are not asked for [`PathService::answer`].
+    ///
+    /// # Errors
+    /// As [`PathService::answer`].
+    async fn stream(&self, _request: &PathRequest) -> Result<Option<PathStream>, ApiError> {
+        Ok(None)
+    }
 }
 
 /// Carries a request to its service and back. Answers may be secret: nobody on the way keeps them.
@@ -49,11 +66,17 @@ pub(crate) async fn serve(
     }
     let source = request.peer_addr().map(|address| address.ip().to_canonical());
     let body = read_body(payload).await?;
-    let answer = service.answer(PathRequest { user, source, body });
-    let value = tokio::time::timeout(REQUEST_DEADLINE, answer).await.map_err(|_| {
+    let request = PathRequest { user, source, body };
+    let answer = async {
+        match service.stream(&request).await? {
+            // Only its beginning has a deadline.
+            Some(stream) => Ok(HttpResponse::Ok().content_type(stream.content_type).streaming(stream.bytes)),
+            None => service.answer(request).await.map(|value| json_response(&value)),
+        }
+    };
+    let mut response = tokio::time::timeout(REQUEST_DEADLINE, answer).await.map_err(|_| {
         ApiError::new(Reason::Timeout, "Timeout: request did not complete within the allotted timeout")
     })??;
-    let mut response = json_response(&value);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

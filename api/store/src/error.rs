@@ -31,8 +31,8 @@ pub enum StoreError {
     /// A read could not be confirmed in time. Try again.
     #[error("timed out waiting for the store")]
     Timeout,
-    /// The disk quota is used up; deletes still work.
-    #[error("the store's disk quota is used up")]
+    /// A member's disk is nearly full; deletes still work. It is taken back by itself when there is room.
+    #[error("a member's disk is nearly full: only deletes are taken, or nothing new")]
     NoSpace,
     /// The store is shutting down.
     #[error("the store is stopping")]

@@ -1,5 +1,7 @@
 //! How far this member has applied.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use navarch_raft_contract::{AppliedBatch, ApplySink, Index, Revision, StateReader};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -19,18 +21,24 @@ pub struct Applied {
 pub struct Progress {
     applied: watch::Sender<Applied>,
     reader: std::sync::Arc<dyn StateReader>,
+    bytes: AtomicU64,
 }
 
 impl Progress {
     /// Starts where the state stands.
     pub fn new(reader: std::sync::Arc<dyn StateReader>) -> Self {
         let start = Applied { index: reader.applied_index(), revision: reader.revision() };
-        Self { applied: watch::Sender::new(start), reader }
+        Self { applied: watch::Sender::new(start), reader, bytes: AtomicU64::new(0) }
     }
 
     /// Where the applier is now.
     pub fn now(&self) -> Applied {
         *self.applied.borrow()
+    }
+
+    /// Bytes of keys and values in all changes since the start.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Waits until `reached` holds.
@@ -54,6 +62,8 @@ impl Progress {
 
 impl ApplySink for Progress {
     fn applied(&self, batch: &AppliedBatch) {
+        let bytes: usize = batch.events.iter().map(|event| event.key.len() + event.value.len()).sum();
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.applied.send_replace(Applied { index: batch.index, revision: batch.revision });
     }
 

@@ -62,6 +62,24 @@ impl Store {
         self.progress.now().revision
     }
 
+    /// Bytes of keys and values in all changes since the start.
+    pub fn written_bytes(&self) -> u64 {
+        self.progress.bytes()
+    }
+
+    /// How much room there is, as this store goes by.
+    pub fn room(&self) -> RoomLevel {
+        self.room.as_ref().map_or(RoomLevel::Ample, |room| room.level())
+    }
+
+    /// As [`Store::commit`], however full the disk is: for what must be told then.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub async fn commit_reserved(&self, txn: Txn, deadline: Instant) -> Result<Committed, StoreError> {
+        Self { room: None, ..self.clone() }.commit(txn, None, deadline).await
+    }
+
     /// Reads of the state and its history.
     pub fn reader(&self) -> &Arc<dyn StateReader> {
         &self.reader

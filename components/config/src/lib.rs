@@ -8,12 +8,14 @@ mod cluster;
 mod load;
 mod log;
 mod server;
+mod snapshots;
 
 pub use agent::{AgentSettings, parse_taint};
 pub use cluster::ClusterSettings;
 pub use load::{SettingsError, load};
 pub use log::{LogFormat, LogSettings};
 pub use server::{ServerSettings, StoreSettings};
+pub use snapshots::SnapshotSettings;
 
 use std::path::PathBuf;
 
@@ -31,6 +33,8 @@ pub struct Settings {
     pub server: ServerSettings,
     /// The node agent.
     pub agent: AgentSettings,
+    /// Snapshots of the store that a member takes by itself.
+    pub snapshots: SnapshotSettings,
     /// Logs.
     pub log: LogSettings,
 }
@@ -42,6 +46,7 @@ impl Default for Settings {
             cluster: ClusterSettings::default(),
             server: ServerSettings::default(),
             agent: AgentSettings::default(),
+            snapshots: SnapshotSettings::default(),
             log: LogSettings::default(),
         }
     }
@@ -54,6 +59,7 @@ impl Settings {
         self.cluster.validate(&mut findings);
         self.server.validate(&mut findings);
         self.agent.validate(&mut findings);
+        self.snapshots.validate(&mut findings);
         findings
     }
 }

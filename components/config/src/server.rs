@@ -37,11 +37,29 @@ pub struct StoreSettings {
     pub memory_mib: usize,
     /// How long history is kept for watches and reads at a revision, minutes.
     pub retention_minutes: u64,
+    /// The same for Leases and Events, which change all the time and are seldom looked back at.
+    pub short_retention_minutes: u64,
+    /// How much history is kept, MiB: when there is more, it is kept for a shorter time.
+    pub history_mib: u64,
+    /// How often members compare their states with each other, seconds; 0: never.
+    pub check_seconds: u64,
+    /// How fast a member reads its own state in the background to find damage on the disk, MiB a second; 0: never.
+    pub scrub_mib_per_second: u64,
+    /// Time between the end of one such reading and the beginning of the next, minutes; 0: it goes on and on.
+    pub scrub_pause_minutes: u64,
 }
 
 impl Default for StoreSettings {
     fn default() -> Self {
-        Self { memory_mib: 16, retention_minutes: 60 }
+        Self {
+            memory_mib: 16,
+            retention_minutes: 60,
+            short_retention_minutes: 5,
+            history_mib: 1024,
+            check_seconds: 60,
+            scrub_mib_per_second: 4,
+            scrub_pause_minutes: 60,
+        }
     }
 }
 
@@ -91,6 +109,12 @@ impl ServerSettings {
         }
         if self.store.memory_mib < 4 {
             findings.push(format!("server.store.memory_mib: {}: must be at least 4", self.store.memory_mib));
+        }
+        if self.store.short_retention_minutes == 0 {
+            findings.push("server.store.short_retention_minutes: 0: must be at least 1".to_owned());
+        }
+        if self.store.history_mib == 0 {
+            findings.push("server.store.history_mib: 0: must be at least 1".to_owned());
         }
         if self.store.retention_minutes == 0 {
             findings.push("server.store.retention_minutes: 0: must be at least 1".to_owned());

@@ -71,6 +71,10 @@ pub enum Command {
     Status(StatusArgs),
     /// List, add, promote, demote and remove members of the control plane.
     Member(MemberArgs),
+    /// Save, restore, look into and check snapshots of the store.
+    Snapshot(SnapshotArgs),
+    /// Go on from this member alone, when a cluster has lost its quorum for good.
+    Recover(RecoverArgs),
     /// Show the supervision tree of the running process: states, restarts, last failures.
     Tree(TreeArgs),
     /// Print the administrator's kubeconfig, or a new one for the agent of a node.
@@ -264,6 +268,82 @@ pub enum MemberCommand {
         #[arg(value_name = "ID")]
         id: u64,
     },
+}
+
+/// How something is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum OutputFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Options of `snapshot`.
+#[derive(Debug, Args)]
+pub struct SnapshotArgs {
+    #[command(subcommand)]
+    pub command: SnapshotCommand,
+}
+
+/// What to do with snapshots.
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Save the state of a running member into a file, checked and on the disk when this returns.
+    Save {
+        /// The file. It must not be there.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The member [default: this machine's].
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        server: Option<std::net::SocketAddr>,
+        /// How to show what was saved.
+        #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+        output: OutputFormat,
+    },
+    /// Make a snapshot the state of a new cluster of one member, in a data folder (--data-dir) without one. Others join it.
+    Restore {
+        /// The file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Take the keys of the old cluster, from the folder `pki` in the data folder of one of its members [default: those
+        /// in the data folder; new ones, if there are none].
+        #[arg(long, value_name = "FOLDER")]
+        pki: Option<PathBuf>,
+        /// How to show what was restored.
+        #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+        output: OutputFormat,
+    },
+    /// Show what a snapshot holds. Every byte is checked on the way.
+    Inspect {
+        /// The file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// How to show it.
+        #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+        output: OutputFormat,
+    },
+    /// Check every byte of a snapshot.
+    Verify {
+        /// The file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// How to show what was found.
+        #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+        output: OutputFormat,
+    },
+}
+
+/// Options of `recover`.
+#[derive(Debug, Args)]
+pub struct RecoverArgs {
+    /// Do it without asking. It is refused nevertheless while a quorum lives.
+    #[arg(long)]
+    pub yes: bool,
+    /// How to show what it will do.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: OutputFormat,
 }
 
 /// Options of `reset`.

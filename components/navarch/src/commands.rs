@@ -16,9 +16,11 @@ mod down;
 mod init;
 mod join;
 mod kubeconfig;
+mod recover;
 mod reset;
 mod server;
 mod service;
+mod snapshot;
 mod status;
 pub mod token;
 mod tree;
@@ -52,6 +54,8 @@ pub fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Reset(args) => reset::run(&options.settings()?, &args),
         Command::Status(args) => status::run(&options.settings()?, &args),
         Command::Member(args) => status::member(&options.settings()?, &args.command),
+        Command::Snapshot(args) => snapshot::run(&options.settings()?, &args.command),
+        Command::Recover(args) => recover::run(&options.settings()?, &args),
         Command::Tree(args) => tree::run(&options.settings()?, &args),
         Command::Kubeconfig(args) => kubeconfig::run(&options.settings()?, &args),
         Command::Version => version::run(),

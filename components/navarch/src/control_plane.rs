@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -22,7 +22,6 @@ use navarch_server::metrics::RequestMetrics;
 use navarch_server::probes::{Check, ExtraEndpoint};
 use navarch_server::streaming::Kubelets;
 use navarch_server::{ApiServer, InProcess, Pipeline, ServerConfig};
-use navarch_store::upkeep;
 use navarch_supervision::{ChildSpec, Strategy, SupervisorSpec, TaskContext, Tree};
 use navarch_telemetry::Metrics;
 use navarch_types::{ApiError, UserInfo};
@@ -34,21 +33,18 @@ use tokio_util::sync::CancellationToken;
 use crate::bootstrap;
 use crate::endpoints::{self, OwnPaths, TreeView};
 use crate::identity::Identity;
+use crate::integrity::Integrity;
 use crate::leader::{self, LeaderParts};
 use crate::members::Members;
 use crate::process::{Stages, admin_kubeconfig};
+use crate::save::{SNAPSHOT_PATH, Save};
+use crate::snapshots::Snapshots;
 use crate::status::{StatusMetrics, StatusSource};
 use crate::store::{self, StoreParts};
-use crate::{in_process, machine, siblings};
+use crate::{in_process, machine, maintenance, siblings};
 
 /// How often it is told that a member waits for others.
 const CATCH_UP_TELL: Duration = Duration::from_secs(5);
-/// Between two looks for keys to expire.
-const EXPIRE_EVERY: Duration = Duration::from_secs(1);
-/// Between two looks at what history may be forgotten.
-const COMPACT_EVERY: Duration = Duration::from_secs(10);
-/// One proposal of the upkeep.
-const UPKEEP_DEADLINE: Duration = Duration::from_secs(10);
 /// Threads that serve connections. Two serve far more than one disk can sync; each costs memory.
 const API_THREADS: usize = 2;
 
@@ -94,6 +90,7 @@ pub struct ControlPlane {
     settings: Settings,
     identity: Identity,
     members: Members,
+    snapshots: Arc<Snapshots>,
 }
 
 impl ControlPlane {
@@ -141,15 +138,32 @@ impl ControlPlane {
             roster: Arc::clone(&store.roster),
         };
         let join = endpoints::join(settings, &pki, &view, &identity, Arc::new(members.clone()));
+        let snapshots = Snapshots::new(
+            store.raft.clone(),
+            Arc::clone(&store.alarms),
+            Arc::clone(&store.space),
+            &identity.cluster_id,
+            identity.member,
+            settings,
+        );
         let status = StatusSource {
             cluster_id: identity.cluster_id.clone(),
             members: members.clone(),
-            room: store.room.clone(),
+            room: store.space.clone(),
+            alarms: Arc::clone(&store.alarms),
+            snapshots: Arc::clone(&snapshots),
+        };
+        let save = Save {
+            store: store.store.clone(),
+            raft: store.raft.clone(),
+            cluster_id: identity.cluster_id.clone(),
+            own: identity.member,
         };
         let status = Arc::new(status);
         let figures = StatusMetrics(Arc::clone(&status));
         metrics.register(|registry| registry.register_collector(Box::new(figures)));
-        let own = OwnPaths { tree: tree.clone(), status, join, members: Arc::new(members.clone()) };
+        let members_path = Arc::new(members.clone());
+        let own = OwnPaths { tree: tree.clone(), status, join, members: members_path, save: Arc::new(save) };
         let make_server = server_maker(Arc::clone(&pipeline), listen, tls, address, own, &metrics, &serving);
         let bound = Arc::new(Mutex::new(Some(make_server()?)));
         let settings = settings.clone();
@@ -167,6 +181,7 @@ impl ControlPlane {
             settings,
             identity,
             members,
+            snapshots,
         };
         this.write_kubeconfig()?;
         tokio::select! {
@@ -303,38 +318,20 @@ impl ControlPlane {
     }
 
     fn maintenance(&self) -> ChildSpec {
-        let (store, raft) = (self.store.store.clone(), self.store.raft.clone());
-        let expiry = ChildSpec::task("expiry", move |context: TaskContext| {
-            let (store, raft) = (store.clone(), raft.clone());
-            async move {
-                while sleep_unless_stopped(&context, EXPIRE_EVERY).await {
-                    // One of the members is enough. A full batch means that there is more.
-                    while raft.status().ready
-                        && upkeep::expire(&store, now_ms(), Instant::now() + UPKEEP_DEADLINE).await? > 0
-                    {
-                    }
-                }
-                Ok::<(), navarch_store::StoreError>(())
-            }
-        });
-        let (store, raft) = (self.store.store.clone(), self.store.raft.clone());
-        let retention_ms = self.settings.server.store.retention_minutes * 60_000;
-        let compactor = ChildSpec::task("compactor", move |context: TaskContext| {
-            let (store, raft) = (store.clone(), raft.clone());
-            async move {
-                let mut retention = upkeep::Retention::new(retention_ms);
-                while sleep_unless_stopped(&context, COMPACT_EVERY).await {
-                    // All know when revisions were: whoever leads next goes on with it.
-                    let floor = retention.observe(now_ms(), store.revision());
-                    if let Some(floor) = floor.filter(|_| raft.status().ready) {
-                        upkeep::compact(&store, floor, Instant::now() + UPKEEP_DEADLINE).await?;
-                    }
-                }
-                Ok::<(), navarch_store::StoreError>(())
-            }
-        });
-        let spec = SupervisorSpec::new("store-maintenance", Strategy::OneForOne).child(expiry).child(compactor);
-        ChildSpec::supervisor(spec)
+        let integrity = Integrity {
+            store: self.store.store.clone(),
+            raft: self.store.raft.clone(),
+            state: Arc::clone(&self.store.state),
+            alarms: Arc::clone(&self.store.alarms),
+            roster: Arc::clone(&self.store.roster),
+            space: Arc::clone(&self.store.space),
+            folder: store::folder_of(&self.settings.data_dir),
+            data_dir: self.settings.data_dir.clone(),
+            own: self.identity.member,
+            settings: self.settings.server.store.clone(),
+        };
+        let beside = [integrity.watcher(), integrity.scrubber(), self.snapshots.spec()];
+        maintenance::spec(&self.store.store, &self.settings.server.store, beside)
     }
 
     /// Flushes and closes the store. Everything above it has stopped.
@@ -363,18 +360,6 @@ pub fn informers_spec(informers: &InformerFactory) -> ChildSpec {
             }
         }
     })
-}
-
-async fn sleep_unless_stopped(context: &TaskContext, time: Duration) -> bool {
-    tokio::select! {
-        () = context.stopped() => false,
-        () = tokio::time::sleep(time) => true,
-    }
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn serving_config(pki: &Pki, settings: &Settings, address: IpAddr) -> Result<rustls::ServerConfig, pki::PkiError> {
@@ -428,6 +413,7 @@ fn server_maker(
             services: vec![
                 (JOIN_PATH.to_owned(), Arc::clone(&own.join)),
                 (endpoints::MEMBERS_PATH.to_owned(), Arc::clone(&own.members)),
+                (SNAPSHOT_PATH.to_owned(), Arc::clone(&own.save)),
             ],
         };
         ApiServer::bind(Arc::clone(&pipeline), config)

@@ -91,6 +91,8 @@ pub struct OwnPaths {
     pub join: Arc<dyn PathService>,
     /// Orders for members.
     pub members: Arc<dyn PathService>,
+    /// Snapshots.
+    pub save: Arc<dyn PathService>,
 }
 
 /// The way into the cluster for machines with a token.

@@ -8,10 +8,13 @@ use navarch_config::Settings;
 use crate::join::JoinError;
 use crate::join::state::{Joined, ServerJoined};
 use crate::roster::{Member, Wanted};
-use crate::{machine, store};
+use crate::{machine, roster, store};
 
 /// The id of the member that a cluster begins with.
-const FIRST: u64 = 1;
+pub const FIRST: u64 = 1;
+
+/// Between a cluster's id and what tells its groups apart.
+const RECOVERED: &str = "-r";
 
 /// Where other machines reach the API of this one.
 pub fn server_url(settings: &Settings) -> String {
@@ -28,6 +31,9 @@ pub struct Identity {
     pub name: String,
     /// The cluster.
     pub cluster_id: String,
+    /// The name under which members know each other: the cluster's id, or another one that begins with it after the cluster
+    /// was recovered from one member. What the store says counts, once there is one.
+    pub group: String,
     /// The voters that the cluster began with.
     pub first_voters: Vec<u64>,
     /// Where the other members were when this one joined.
@@ -53,6 +59,7 @@ impl Identity {
             member: FIRST,
             name: settings.agent.node_name.clone().unwrap_or_else(machine::host_name),
             cluster_id: String::new(),
+            group: String::new(),
             first_voters: vec![FIRST],
             seeds: BTreeMap::new(),
             listen: SocketAddr::new(settings.server.bind_address, settings.server.peer_port()),
@@ -69,6 +76,12 @@ impl Identity {
             }
             None => this.cluster_id = store::cluster_id(&settings.data_dir)?,
         }
+        // What was seen last is newer than what it was told when it joined.
+        this.seeds.extend(roster::noted_addresses(&settings.data_dir));
+        this.seeds.remove(&this.member);
+        if this.group.is_empty() {
+            this.group.clone_from(&this.cluster_id);
+        }
         Ok(this)
     }
 
@@ -76,9 +89,21 @@ impl Identity {
         self.member = joined.member_id;
         self.name = joined.name;
         self.cluster_id = joined.cluster_id;
+        self.group = joined.group;
         self.first_voters = joined.first_voters;
         self.seeds = joined.peers.into_iter().map(|peer| (peer.id, peer.peer_address)).collect();
         self.joined = true;
+    }
+
+    /// Whether a group is one of this cluster.
+    pub fn owns(&self, group: &str) -> bool {
+        group.strip_prefix(&self.cluster_id).is_some_and(|rest| rest.is_empty() || rest.starts_with(RECOVERED))
+    }
+
+    /// A group that never was: for a cluster that is recovered.
+    pub fn new_group(&self) -> String {
+        let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
+        format!("{}{RECOVERED}{:08x}", self.cluster_id, random >> 32)
     }
 
     /// This member's record as it should be; `port` is where peers are listened to indeed.

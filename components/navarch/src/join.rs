@@ -248,6 +248,7 @@ async fn as_server(
         peer_address: machine.peer_address,
         peers: answer.peers,
         first_voters: answer.first_voters,
+        group: answer.group,
         servers: answer.servers,
         settings: cluster_settings(answer.settings)?,
     };

@@ -1,6 +1,7 @@
 //! The navarch binary: commands and wiring. The only place where everything meets; nothing is decided here that a
 //! component could decide.
 
+mod alarms;
 mod bootstrap;
 mod cli;
 mod commands;
@@ -9,14 +10,18 @@ mod daemon;
 mod endpoints;
 mod identity;
 mod in_process;
+mod integrity;
 mod join;
 mod leader;
 mod machine;
+mod maintenance;
 mod members;
 mod node;
 mod process;
 mod roster;
+mod save;
 mod siblings;
+mod snapshots;
 mod status;
 mod store;
 

@@ -311,7 +311,8 @@ impl Membership for Members {
         self.until_members(id, |now| now.voters.contains(&id) || now.learners.contains(&id)).await?;
         let members = members.into_values().filter(|(member, _)| member.wanted != Wanted::Removed);
         let peers = members.map(|(m, _)| Peer { id: m.id, name: m.name, peer_address: m.peer_address });
-        Ok(Admission { member_id: id, peers: peers.collect(), first_voters: self.raft.first_voters() })
+        let group = self.raft.group().map_err(ApiError::internal)?;
+        Ok(Admission { member_id: id, peers: peers.collect(), first_voters: self.raft.first_voters(), group })
     }
 }
 

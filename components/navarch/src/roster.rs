@@ -5,6 +5,7 @@
 //! so that its id is never given to another.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -13,10 +14,11 @@ use navarch_raft_contract::{
     AppliedBatch, ApplySink, Compare, ConfState, KeyRange, Op, OpKind, ReadError, StateReader, Txn,
 };
 use navarch_raft_driver::{MemberChange, PeerProgress, Peers};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 /// What keys of records begin with. No object's key does.
-const PREFIX: &[u8] = b"navarch/members/";
+pub const PREFIX: &[u8] = b"navarch/members/";
 
 /// What a member is meant to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +83,18 @@ pub fn put(records: &[(Member, u64)]) -> serde_json::Result<Txn> {
     Ok(txn)
 }
 
+/// Where members take their peers' connections.
+pub type Addresses = BTreeMap<u64, String>;
+
+/// The file that says so, in the data folder.
+const ADDRESSES: &str = "peers.json";
+
+/// Where the members were when that was noted last; nothing if it never was, or cannot be read.
+pub fn noted_addresses(data_dir: &Path) -> Addresses {
+    let text = std::fs::read(data_dir.join(ADDRESSES)).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
 /// Follows the records, and tells the network of them.
 pub struct Roster {
     reader: Arc<dyn StateReader>,
@@ -88,6 +102,7 @@ pub struct Roster {
     /// Where members are that have no record here yet: a member that has just joined knows them from its admission.
     seeds: BTreeMap<u64, String>,
     members: ArcSwap<Members>,
+    noted: Mutex<Addresses>,
 }
 
 impl Roster {
@@ -101,7 +116,7 @@ impl Roster {
         seeds: BTreeMap<u64, String>,
     ) -> Result<Arc<Self>, ReadError> {
         let members = ArcSwap::from_pointee(read(&*reader)?);
-        let this = Self { reader, peers, seeds, members };
+        let this = Self { reader, peers, seeds, members, noted: Mutex::default() };
         this.connect();
         Ok(Arc::new(this))
     }
@@ -109,6 +124,24 @@ impl Roster {
     /// The records now.
     pub fn members(&self) -> Members {
         Members::clone(&self.members.load())
+    }
+
+    /// Writes where the members are into a file, if that has changed: a member that has lost its state knows them from
+    /// there.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn note_addresses(&self, data_dir: &Path) -> std::io::Result<()> {
+        let members = self.members.load();
+        let present = members.values().filter(|(member, _)| member.wanted != Wanted::Removed);
+        let addresses: Addresses = present.map(|(member, _)| (member.id, member.peer_address.clone())).collect();
+        let mut noted = self.noted.lock();
+        if addresses.is_empty() || *noted == addresses {
+            return Ok(());
+        }
+        navarch_storage::damage::write_whole(data_dir, ADDRESSES, &serde_json::to_vec(&addresses)?)?;
+        *noted = addresses;
+        Ok(())
     }
 
     fn connect(&self) {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use navarch_raft_contract::{Room, RoomLevel};
+use navarch_raft_contract::Room;
 use navarch_raft_driver::Role;
 use navarch_telemetry::prometheus_client::collector::Collector;
 use navarch_telemetry::prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
@@ -11,8 +11,10 @@ use navarch_telemetry::prometheus_client::metrics::family::Family;
 use navarch_telemetry::prometheus_client::metrics::gauge::Gauge;
 use serde::{Deserialize, Serialize};
 
+use crate::alarms::{Alarm, AlarmKind, Alarms, room_name};
 use crate::members::Members;
 use crate::roster::Wanted;
+use crate::snapshots::{SnapshotStatus, Snapshots};
 
 /// What is shown of a cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +40,15 @@ pub struct ClusterStatus {
     pub compacted: u64,
     /// How full this member's disk is: `ample`, `low` (nothing new) or `critical` (deletes only).
     pub room: String,
+    /// What is wrong with members, as far as this one knows.
+    #[serde(default)]
+    pub alarms: Vec<Alarm>,
+    /// The snapshots that this member takes by itself.
+    #[serde(default)]
+    pub snapshots: SnapshotStatus,
+    /// The name under which members know each other.
+    #[serde(default)]
+    pub group: String,
     /// All members.
     pub members: Vec<MemberStatus>,
 }
@@ -73,6 +84,8 @@ pub struct StatusSource {
     pub cluster_id: String,
     pub members: Members,
     pub room: Arc<dyn Room>,
+    pub alarms: Arc<Alarms>,
+    pub snapshots: Arc<Snapshots>,
 }
 
 impl StatusSource {
@@ -80,11 +93,7 @@ impl StatusSource {
     pub fn status(&self) -> ClusterStatus {
         let Members { store, raft, roster, .. } = &self.members;
         let (status, figures) = (raft.status(), raft.figures());
-        let room = match self.room.level() {
-            RoomLevel::Ample => "ample",
-            RoomLevel::Low => "low",
-            RoomLevel::Critical => "critical",
-        };
+        let room = room_name(self.room.level());
         ClusterStatus {
             cluster_id: self.cluster_id.clone(),
             member: status.member,
@@ -96,6 +105,9 @@ impl StatusSource {
             revision: store.revision(),
             compacted: store.reader().compacted(),
             room: room.to_owned(),
+            alarms: self.alarms.all(),
+            snapshots: self.snapshots.status(),
+            group: raft.group().unwrap_or_default(),
             members: roster.members().into_values().filter_map(|(member, _)| self.member(&member)).collect(),
         }
     }
@@ -157,6 +169,12 @@ impl Collector for StatusMetrics {
             ("etcd_debugging_mvcc_compact_revision", "History is kept above this revision", status.compacted),
             ("navarch_raft_term", "The term of consensus", status.term),
             ("navarch_raft_flushed_index", "Last entry whose effect is flushed to the disk", figures.durable),
+            ("navarch_snapshot_failures", "Snapshots that could not be taken, since start", status.snapshots.failures),
+            (
+                "navarch_snapshot_last_timestamp_seconds",
+                "When the newest snapshot was taken; 0: there is none",
+                status.snapshots.last.as_ref().map_or(0, |last| u64::try_from(last.taken_at_s).unwrap_or_default()),
+            ),
             ("navarch_raft_log_syncs", "Synced writes of the log since start", figures.log.syncs),
         ] {
             let gauge: Gauge = Gauge::default();
@@ -171,6 +189,13 @@ impl Collector for StatusMetrics {
                 lag.get_or_create(&labels).set(number(entries));
             }
         }
+        let alarms = Family::<Labels, Gauge>::default();
+        for kind in AlarmKind::ALL {
+            let raised = status.alarms.iter().any(|alarm| alarm.kind == kind && alarm.member == status.member);
+            alarms.get_or_create(&vec![("alarm", kind.as_str().to_owned())]).set(i64::from(raised));
+        }
+        let help = "Whether something is wrong with this member";
+        alarms.encode(encoder.encode_descriptor("navarch_alarm", help, None, alarms.metric_type())?)?;
         let help = "Whether there is a connection to another member";
         up.encode(encoder.encode_descriptor("navarch_peer_connected", help, None, up.metric_type())?)?;
         let help = "Entries by which another member is behind, as the leader knows";

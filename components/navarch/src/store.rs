@@ -8,12 +8,14 @@ use arc_swap::ArcSwap;
 use navarch_auth::{Pki, PkiError};
 use navarch_cache::{CacheLimits, Caches};
 use navarch_config::Settings;
-use navarch_raft_contract::{ApplySink, ReadError, StateReader};
-use navarch_raft_driver::{Config, Parts, PeerConfig, PeerTls, Peers, RaftHandle};
-use navarch_storage::{DataFolder, RocksConfig, Space, SpaceConfig};
+use navarch_raft_contract::{ApplyError, ApplySink, LogStore as _, ReadError, StateReader};
+use navarch_raft_driver::{Config, FatalError, Parts, PeerConfig, PeerTls, Peers, RaftHandle};
+use navarch_storage::{DataFolder, FolderError, RocksConfig, RocksLog, Space, SpaceConfig, StateDb};
 use navarch_store::{Progress, Raft, Store};
 
+use crate::alarms::{Alarms, ClusterRoom};
 use crate::identity::Identity;
+use crate::integrity;
 use crate::join::JoinError;
 use crate::roster::Roster;
 
@@ -24,7 +26,10 @@ pub struct StoreParts {
     pub raft: RaftHandle,
     pub peers: Peers,
     pub roster: Arc<Roster>,
-    pub room: Arc<Space>,
+    pub alarms: Arc<Alarms>,
+    /// Of this member alone.
+    pub space: Arc<Space>,
+    pub state: Arc<StateDb>,
     _folder: DataFolder,
 }
 
@@ -33,7 +38,7 @@ pub struct StoreParts {
 pub enum OpenError {
     /// The folder is in use or damaged.
     #[error(transparent)]
-    Folder(#[from] navarch_storage::FolderError),
+    Folder(#[from] FolderError),
     /// The cluster's id cannot be read or written.
     #[error("{}: {source}", path.display())]
     ClusterId {
@@ -64,64 +69,119 @@ pub enum OpenError {
     Start(#[from] navarch_raft_driver::StartError),
 }
 
+/// How the databases share the memory that they may use.
+pub fn rocks_config(settings: &Settings) -> RocksConfig {
+    // A quarter each for the log's and the state's write buffers, half for blocks.
+    let quarter = (settings.server.store.memory_mib << 20) / 4;
+    RocksConfig {
+        block_cache_bytes: 2 * quarter,
+        log_buffer_bytes: quarter,
+        state_buffer_bytes: quarter,
+        ..RocksConfig::default()
+    }
+}
+
+/// Where the databases are.
+pub fn folder_of(data_dir: &Path) -> std::path::PathBuf {
+    data_dir.join("store")
+}
+
+/// Opens the databases. A state that cannot be read is condemned, if others have it.
+fn databases(
+    folder: &DataFolder,
+    identity: &Identity,
+    settings: &Settings,
+) -> Result<(RocksLog, StateDb), FolderError> {
+    let rocks = rocks_config(settings);
+    match folder.open_as(identity.member, &rocks) {
+        Err(FolderError::State { source: source @ ApplyError::Corrupt(_), .. })
+            if integrity::condemn_unread(folder.path(), identity.member, &source.to_string()) =>
+        {
+            folder.open_as(identity.member, &rocks)
+        }
+        opened => opened,
+    }
+}
+
 /// Opens the databases below the data folder and starts consensus.
 ///
 /// # Errors
 /// See [`OpenError`].
 pub fn open(settings: &Settings, identity: &Identity, pki: &Pki) -> Result<StoreParts, OpenError> {
-    let folder = DataFolder::acquire(&settings.data_dir.join("store"))?;
-    let peers = listen(identity, pki)?;
-    // A quarter each for the log's and the state's write buffers, half for blocks.
-    let quarter = (settings.server.store.memory_mib << 20) / 4;
-    let rocks = RocksConfig {
-        block_cache_bytes: 2 * quarter,
-        log_buffer_bytes: quarter,
-        state_buffer_bytes: quarter,
-        ..RocksConfig::default()
-    };
-    let (log, state) = folder.open(&rocks)?;
+    let folder = DataFolder::acquire(&folder_of(&settings.data_dir))?;
+    let (log, state) = databases(&folder, identity, settings)?;
+    let mut config = Config::single(identity.member, group(&log, identity)?);
+    config.rebuild = folder.rebuilding()?.map(|condemned| condemned.members);
+    config.voters.clone_from(&identity.first_voters);
+    // Another one at each start: the members of a cluster must not draw the same timeouts.
+    config.seed = uuid::Uuid::new_v4().as_u64_pair().0;
+    let peers = listen(identity, &config.cluster_id, pki)?;
     let state = Arc::new(state);
     let reader: Arc<dyn StateReader> = state.clone();
     let caches = Caches::new(Arc::clone(&reader), CacheLimits::default());
     let progress = Arc::new(Progress::new(Arc::clone(&reader)));
     let roster = Roster::new(Arc::clone(&reader), peers.clone(), identity.seeds.clone())?;
+    let alarms = Alarms::new(identity.member, Arc::clone(&reader))?;
     // Progress last: who waits for it finds the write in the caches.
-    let sinks: Vec<Arc<dyn ApplySink>> = vec![roster.clone(), caches.clone(), progress.clone()];
+    let sinks: Vec<Arc<dyn ApplySink>> = vec![roster.clone(), alarms.clone(), caches.clone(), progress.clone()];
+    let (at, member) = (folder.path().to_owned(), identity.member);
     let parts = Parts {
         log: Arc::new(log),
-        state,
+        state: state.clone(),
         sinks,
         transport: Arc::new(peers.clone()),
-        fatal: Arc::new(|error| {
+        fatal: Arc::new(move |error| {
+            // A state that cannot be read has nothing to lose, if others have it.
+            if let FatalError::Apply(ApplyError::Corrupt(why)) = &error
+                && integrity::condemn_unread(&at, member, why)
+            {
+                integrity::begin_anew(why);
+            }
             // Carrying on could acknowledge what is not on the disk.
             tracing::error!(%error, "the store failed; ending the process");
             std::process::abort();
         }),
     };
-    let mut config = Config::single(identity.member, &identity.cluster_id);
-    config.voters.clone_from(&identity.first_voters);
-    // Another one at each start: the members of a cluster must not draw the same timeouts.
-    config.seed = uuid::Uuid::new_v4().as_u64_pair().0;
     let raft = navarch_raft_driver::start(config, parts)?;
     let address = peers.local_addr();
     peers.serve(Arc::new(raft.clone())).map_err(|source| OpenError::Listen { address, source })?;
-    let room = Arc::new(Space::watch(folder.path(), SpaceConfig::default()));
+    let space = Arc::new(Space::watch(folder.path(), SpaceConfig::default()));
+    let room = Arc::new(ClusterRoom { own: space.clone(), alarms: alarms.clone(), peers: peers.clone() });
     let way = Arc::new(Raft::new(raft.clone(), Some(peers.clone())));
-    let store = Store::new(way, progress, reader).with_room(room.clone());
-    Ok(StoreParts { store, caches, raft, peers, roster, room, _folder: folder })
+    let store = Store::new(way, progress, reader).with_room(room);
+    Ok(StoreParts { store, caches, raft, peers, roster, alarms, space, state, _folder: folder })
+}
+
+/// The name under which members know each other. The log's, if it has begun: a recovery changes it there.
+fn group(log: &RocksLog, identity: &Identity) -> Result<String, OpenError> {
+    let began = log.state().map_err(navarch_raft_driver::RecoverError::from);
+    let began = began.map_err(navarch_raft_driver::StartError::from)?.bootstrap;
+    Ok(match began {
+        Some(began) if identity.owns(&began.cluster_id) => began.cluster_id,
+        // Another cluster's, which consensus refuses by name.
+        _ => identity.group.clone(),
+    })
 }
 
 /// Takes the port for the other members. They know each other by certificates of an authority of their own.
-fn listen(identity: &Identity, pki: &Pki) -> Result<Peers, OpenError> {
-    let certificate = pki.peer(identity.member, &identity.cluster_id, &[identity.address])?;
+fn listen(identity: &Identity, group: &str, pki: &Pki) -> Result<Peers, OpenError> {
+    let config = peer_config(identity, group, pki)?;
+    let address = identity.listen;
+    Peers::bind(config).map_err(|source| OpenError::Listen { address, source })
+}
+
+/// How this member shows itself to the others.
+///
+/// # Errors
+/// If it cannot be given a certificate.
+pub fn peer_config(identity: &Identity, group: &str, pki: &Pki) -> Result<PeerConfig, PkiError> {
+    let certificate = pki.peer(identity.member, group, &[identity.address])?;
     let tls = PeerTls {
         server: Arc::new(pki.peer_server_config(&certificate)?),
         client: Arc::new(pki.peer_client_config(&certificate)?),
     };
     let tls = Arc::new(ArcSwap::from_pointee(tls));
-    let config = PeerConfig::new(identity.member, &identity.cluster_id, identity.listen, tls);
-    let address = identity.listen;
-    Peers::bind(config).map_err(|source| OpenError::Listen { address, source })
+    Ok(PeerConfig::new(identity.member, group, identity.listen, tls))
 }
 
 /// The cluster's id, made once.

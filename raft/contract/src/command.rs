@@ -14,7 +14,7 @@ pub struct Command {
     #[prost(uint64, tag = "1")]
     pub fence_term: u64,
     /// What to do. A member that meets a body it does not know stops.
-    #[prost(oneof = "CommandBody", tags = "2, 3, 4")]
+    #[prost(oneof = "CommandBody", tags = "2, 3, 4, 5, 6")]
     pub body: Option<CommandBody>,
 }
 
@@ -50,6 +50,12 @@ pub enum CommandBody {
     /// Delete keys whose time has come.
     #[prost(message, tag = "4")]
     Expire(Expire),
+    /// Every member is to note the hash of its state here.
+    #[prost(message, tag = "5")]
+    Check(Check),
+    /// A member says which hash it noted.
+    #[prost(message, tag = "6")]
+    Witness(Witness),
 }
 
 /// All compares are checked, then all operations are carried out, or none of them. Each operation that changes something
@@ -108,6 +114,20 @@ pub struct Compact {
     /// The new floor. Lower than the present one: no effect.
     #[prost(uint64, tag = "1")]
     pub floor: u64,
+    /// Higher floors of keys whose history is worth less.
+    #[prost(message, repeated, tag = "2")]
+    pub prefixes: Vec<PrefixFloor>,
+}
+
+/// The floor of the keys that begin with a prefix. No prefix begins with another one.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PrefixFloor {
+    /// What the keys begin with.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub prefix: Bytes,
+    /// Their floor. Lower than the present one: no effect.
+    #[prost(uint64, tag = "2")]
+    pub floor: u64,
 }
 
 /// Delete each key whose last change is still the one named: a renewed key is left alone.
@@ -116,6 +136,40 @@ pub struct Expire {
     /// The keys.
     #[prost(message, repeated, tag = "1")]
     pub keys: Vec<Compare>,
+}
+
+/// The place in the log at which every member notes the hash of its state. Changes nothing: what is found is not part of the
+/// state, or members that differ would differ in one more thing.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Check {}
+
+/// What a member found at a [`Check`]. Changes nothing. Everybody sees all of them, so that everybody knows by itself whether
+/// it is the one who differs.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Witness {
+    /// The member.
+    #[prost(uint64, tag = "1")]
+    pub member: u64,
+    /// The entry of the check.
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+    /// The hash of its state after it.
+    #[prost(fixed64, tag = "3")]
+    pub hash: u64,
+}
+
+/// What applying came across that is about the state and not in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sighting {
+    /// A [`Check`]: this member's state has this hash there.
+    Check {
+        /// The entry.
+        index: Index,
+        /// The hash.
+        hash: u64,
+    },
+    /// What a member says.
+    Witness(Witness),
 }
 
 /// What the leader's expiry loop reads from the state: a key that may be expired.

@@ -11,7 +11,10 @@ pub mod room;
 pub mod snapshot;
 pub mod state;
 
-pub use command::{Batch, Command, CommandBody, Compact, Compare, Expire, Expiry, Op, OpKind, Outcome, Txn};
+pub use command::{
+    Batch, Check, Command, CommandBody, Compact, Compare, Expire, Expiry, Op, OpKind, Outcome, PrefixFloor, Sighting,
+    Txn, Witness,
+};
 pub use event::{AppliedBatch, ApplySink, Event, EventKind};
 pub use log::{
     Bootstrap, ConfState, EntryKind, HardState, LogBatch, LogCounters, LogEntry, LogError, LogState, LogStore,

@@ -81,6 +81,10 @@ pub trait StateReader: Send + Sync {
     fn applied_index(&self) -> crate::Index;
     /// The compaction floor.
     fn compacted(&self) -> Revision;
+    /// The compaction floor of all keys of a range: at least [`StateReader::compacted`].
+    fn floor_of(&self, _range: &KeyRange) -> Revision {
+        self.compacted()
+    }
     /// One key at a revision (`None`: now).
     fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<KeyValue>, ReadError>;
     /// Up to `limit` keys of a range at a revision (`None`: now), with the revision that was read.

@@ -31,6 +31,17 @@ pub enum SnapshotError {
     Database(String),
 }
 
+impl SnapshotError {
+    /// Whether bytes are not what they must be; otherwise something failed that may go well the next time.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) => true,
+            Self::Database(why) => why.starts_with("Corruption"),
+            Self::Io(_) => false,
+        }
+    }
+}
+
 /// A state that no longer changes, read once, from the beginning. What it takes on the disk is freed when it is dropped.
 pub trait SnapshotSource: io::Read + Send {
     /// Which state it is.

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::{AppliedBatch, ConfState, Index, Outcome, Revision, SnapshotError, SnapshotSink, SnapshotSource, Term};
+use crate::{
+    AppliedBatch, ConfState, Index, Outcome, Revision, Sighting, SnapshotError, SnapshotSink, SnapshotSource, Term,
+};
 
 /// What a committed entry does to the state.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +48,10 @@ pub struct Applied {
     pub outcomes: Vec<Vec<Outcome>>,
     /// What changed.
     pub batch: AppliedBatch,
+    /// Checks of the state, in order.
+    pub sightings: Vec<Sighting>,
+    /// A compaction floor was raised: there is history to sweep.
+    pub floors_raised: bool,
 }
 
 /// Why entries could not be applied. The process must end: the members' states would drift apart.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use navarch_raft_contract::ConfState;
+
 use crate::core::CoreConfig;
 
 /// Settings of one member.
@@ -45,6 +47,9 @@ pub struct Config {
     pub flush_interval: Duration,
     /// Entries kept in the log behind the flushed state, so that a peer that is a little behind needs no snapshot.
     pub log_keep_entries: u64,
+    /// The state was discarded because it was damaged, and another one is to come from a peer; the members as far as they are
+    /// known. Until then nothing is applied, and this member does not stand for election.
+    pub rebuild: Option<ConfState>,
     /// Changes below the floor that one compaction slice removes.
     pub sweep_slice: usize,
 }
@@ -72,6 +77,7 @@ impl Config {
             flush_bytes: 8 << 20,
             flush_interval: Duration::from_secs(300),
             log_keep_entries: 1000,
+            rebuild: None,
             sweep_slice: 500,
         }
     }

@@ -12,7 +12,10 @@ mod window;
 use std::{collections::VecDeque, sync::Arc};
 
 use navarch_raft_contract::{CommittedEntry, Index, LogBatch, LogStore, SnapshotMeta, Term};
-use raft::{RawNode, SnapshotStatus, StateRole, eraftpb::Message};
+use raft::{
+    RawNode, SnapshotStatus, StateRole,
+    eraftpb::{Message, MessageType},
+};
 
 pub use self::members::{MemberChange, PeerProgress};
 use self::window::Window;
@@ -216,6 +219,8 @@ pub struct Core {
     unsaved_hard_state: Option<navarch_raft_contract::HardState>,
     reads: VecDeque<PendingRead>,
     leadership: Leadership,
+    /// The state is gone, and a snapshot is to come.
+    rebuilding: bool,
 }
 
 impl Core {
@@ -247,6 +252,7 @@ impl Core {
             unsaved_hard_state: None,
             reads: VecDeque::new(),
             leadership: Leadership { term: from.hard_state.term, ..Leadership::default() },
+            rebuilding: from.rebuilding,
         };
         core.pin_election_timeout();
         Ok(core)
@@ -260,6 +266,7 @@ impl Core {
             self.pin_election_timeout();
         }
         self.ask_reads();
+        self.ask_snapshot();
         self.collect(&mut effects)?;
         effects.snapshot_wanted = self.node.mut_store().wants_snapshot();
         self.pin_election_timeout();
@@ -287,12 +294,19 @@ impl Core {
     fn take(&mut self, input: Input, effects: &mut Effects) -> Result<(), CoreError> {
         match input {
             Input::Tick => {
+                if self.rebuilding {
+                    // It votes, but without a state it must not lead: its election timeout never comes.
+                    let raft = &mut self.node.raft;
+                    raft.election_elapsed = raft.election_elapsed.min(self.config.election_ticks);
+                }
                 self.node.tick();
                 for read in &mut self.reads {
                     read.asked = read.asked.map(|ticks| ticks + 1).filter(|ticks| *ticks <= self.config.election_ticks);
                 }
             }
+            Input::Campaign if self.rebuilding => {}
             Input::Campaign => self.node.campaign()?,
+            Input::Message(message) if self.rebuilding && message.get_msg_type() == MessageType::MsgTimeoutNow => {}
             // What a peer sends wrong is its own affair: the message is refused, and this member goes on.
             Input::Message(message) => {
                 if let Err(error) = self.node.step(*message) {
@@ -329,7 +343,7 @@ impl Core {
     /// pre-votes at once, and soon asks for them itself; if the leader lives after all, its next message ends that.
     fn lost(&mut self, member: u64) {
         let raft = &mut self.node.raft;
-        if raft.state == StateRole::Follower && raft.leader_id == member && raft.promotable() {
+        if raft.state == StateRole::Follower && raft.leader_id == member && raft.promotable() && !self.rebuilding {
             raft.leader_id = raft::INVALID_ID;
             // Not all at once, or they would split their votes.
             let wait = 1 + (self.config.member.wrapping_add(raft.term) % 4) as usize;
@@ -383,6 +397,17 @@ impl Core {
         }
     }
 
+    /// Asks the leader for a snapshot, as long as none has come: Raft forgets that it asked whenever the term changes. It
+    /// refuses before an entry of the leader's term is here, and while it has asked already.
+    fn ask_snapshot(&mut self) {
+        let raft = &mut self.node.raft;
+        if self.rebuilding && raft.leader_id != raft::INVALID_ID && raft.pending_request_snapshot == raft::INVALID_INDEX
+        {
+            // The next step tries again.
+            let _ = raft.request_snapshot();
+        }
+    }
+
     /// raft-rs draws election timeouts from the thread's generator whenever it resets; this puts one in its place that
     /// depends on seed, member and term only.
     fn pin_election_timeout(&mut self) {
@@ -390,7 +415,7 @@ impl Core {
         let mut draw = self.config.seed ^ self.config.member.rotate_left(32) ^ self.node.raft.term;
         draw = (draw ^ (draw >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         draw = (draw ^ (draw >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let timeout = ticks + (draw ^ (draw >> 31)) % ticks;
+        let timeout = if self.rebuilding { 2 * ticks - 1 } else { ticks + (draw ^ (draw >> 31)) % ticks };
         self.node.raft.set_randomized_election_timeout(timeout as usize);
     }
 }

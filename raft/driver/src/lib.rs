@@ -7,6 +7,7 @@
 //!
 //! If any of the threads fails, so that the log or the state may be wrong, `fatal` is called: the process must end.
 
+pub mod checks;
 pub mod config;
 pub mod convert;
 pub mod core;
@@ -16,6 +17,7 @@ pub mod recover;
 mod shell;
 pub mod transport;
 
+pub use checks::{Checks, Verdict};
 pub use config::Config;
 pub use core::{Core, CoreConfig, Effects, Input, MemberChange, PeerProgress};
 pub use peer::{Local, PeerConfig, PeerFigures, PeerTls, Peers};

@@ -14,6 +14,7 @@ mod hello;
 mod link;
 mod net;
 mod outbox;
+mod probe;
 mod receive;
 mod send;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use raft::eraftpb::{Message, MessageType};
 use rustls::pki_types::ServerName;
 use tokio_util::sync::CancellationToken;
 
+pub use self::probe::{Found, probe};
 use self::{
     frame::OVERHEAD_BYTES,
     link::Link,

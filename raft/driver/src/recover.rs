@@ -57,6 +57,9 @@ pub struct Recovered {
     pub members: ConfState,
     /// Last applied entry.
     pub applied: u64,
+    /// The state is gone, and a snapshot is to come in its place: `applied` is as if all that is known to be committed were
+    /// applied, so that none of it is handed out.
+    pub rebuilding: bool,
 }
 
 /// Reads the log, writes the beginning if there is none, and checks it against the state.
@@ -74,6 +77,19 @@ pub fn recover(config: &Config, log: &dyn LogStore, applied: &AppliedState) -> R
         return Err(RecoverError::Stranger {
             found: name(&bootstrap.cluster_id, bootstrap.member),
             expected: name(&config.cluster_id, config.member),
+        });
+    }
+    if let Some(members) = &config.rebuild {
+        let mut hard_state = found.hard_state.unwrap_or_default();
+        hard_state.commit = hard_state.commit.clamp(found.prefix_index, found.last_index);
+        return Ok(Recovered {
+            prefix_index: found.prefix_index,
+            prefix_term: found.prefix_term,
+            last_index: found.last_index,
+            hard_state,
+            members: members.clone(),
+            applied: hard_state.commit,
+            rebuilding: true,
         });
     }
     if found.prefix_index > applied.index {
@@ -97,6 +113,7 @@ pub fn recover(config: &Config, log: &dyn LogStore, applied: &AppliedState) -> R
         hard_state,
         members: applied.members.clone().or(bootstrap.members).unwrap_or_default(),
         applied: applied.index,
+        rebuilding: false,
     })
 }
 

@@ -27,6 +27,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::{applier::Applier, chores::Chores, driver::Driver, inbox::Inbox, queue::Queue, writer::Writer};
 use crate::{
+    checks::Checks,
     config::Config,
     core::{Core, CoreError, Input, MemberChange, PeerProgress},
     peer::Local,
@@ -201,6 +202,9 @@ struct Shared {
     refused_busy: AtomicU64,
     view: Mutex<View>,
     first_voters: Vec<u64>,
+    checks: Mutex<Checks>,
+    /// The state was discarded, and no other one has come yet.
+    rebuilding: AtomicBool,
     /// The state that was offered to the core last, until it is sent.
     outgoing: Mutex<Option<Box<dyn SnapshotSource>>>,
     failed: AtomicBool,
@@ -261,6 +265,8 @@ pub fn start(config: Config, parts: Parts) -> Result<RaftHandle, StartError> {
         refused_busy: AtomicU64::new(0),
         view: Mutex::default(),
         first_voters,
+        checks: Mutex::default(),
+        rebuilding: AtomicBool::new(from.rebuilding),
         outgoing: Mutex::default(),
         failed: AtomicBool::new(false),
         fatal: parts.fatal,
@@ -392,6 +398,36 @@ impl RaftHandle {
     /// The members, and how far they are.
     pub fn view(&self) -> View {
         self.shared.view.lock().clone()
+    }
+
+    /// The last check of the states, and what was said of it.
+    pub fn checks(&self) -> Checks {
+        self.shared.checks.lock().clone()
+    }
+
+    /// Whether the state was discarded and no other one has come yet: this member has nothing to serve.
+    pub fn rebuilding(&self) -> bool {
+        self.shared.rebuilding.load(Ordering::Acquire)
+    }
+
+    /// The state as it is now, to be saved. May block.
+    ///
+    /// # Errors
+    /// If no copy can be made, or there is no state.
+    pub fn take_snapshot(&self) -> Result<Box<dyn SnapshotSource>, SnapshotError> {
+        if self.rebuilding() {
+            return Err(SnapshotError::Damaged("this member waits for another one's state".to_owned()));
+        }
+        self.shared.state.snapshot()
+    }
+
+    /// The consensus group: the name under which this member and its peers know each other.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn group(&self) -> Result<String, LogError> {
+        let bootstrap = self.shared.log.state()?.bootstrap;
+        Ok(bootstrap.map(|bootstrap| bootstrap.cluster_id).unwrap_or_default())
     }
 
     /// Hands over a message from a peer. What does not fit into the queue is lost.

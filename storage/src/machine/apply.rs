@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use navarch_raft_contract::{
     AppliedBatch, ApplyError, Batch, Command, CommandBody, CommittedEntry, Compact, Compare, Event, EventKind, Expire,
-    Op, OpKind, Outcome, Payload, Revision, Txn,
+    Op, OpKind, Outcome, Payload, PrefixFloor, Revision, Sighting, Txn,
 };
 
 use super::{corrupt, encode_meta, failed, set_members};
@@ -30,11 +30,30 @@ pub(super) struct Run<'k, K> {
     set: WriteSet,
     touched: HashMap<Bytes, Option<Live>>,
     events: Vec<Event>,
+    sightings: Vec<Sighting>,
+    floors_raised: bool,
+}
+
+/// What a run came to.
+pub(super) struct Finished {
+    pub(super) meta: Meta,
+    pub(super) set: WriteSet,
+    pub(super) batch: AppliedBatch,
+    pub(super) sightings: Vec<Sighting>,
+    pub(super) floors_raised: bool,
 }
 
 impl<'k, K: Kv> Run<'k, K> {
     pub(super) fn new(kv: &'k K, meta: Meta) -> Self {
-        Self { kv, meta, set: WriteSet::default(), touched: HashMap::new(), events: Vec::new() }
+        Self {
+            kv,
+            meta,
+            set: WriteSet::default(),
+            touched: HashMap::new(),
+            events: Vec::new(),
+            sightings: Vec::new(),
+            floors_raised: false,
+        }
     }
 
     /// Applies one entry. After an error the run must be thrown away.
@@ -76,6 +95,10 @@ impl<'k, K: Kv> Run<'k, K> {
             }
             CommandBody::Compact(compact) => self.raise_floor(compact),
             CommandBody::Expire(expire) => self.expire(expire)?,
+            CommandBody::Check(_) => {
+                self.sightings.push(Sighting::Check { index: entry.index, hash: self.meta.hash });
+            }
+            CommandBody::Witness(witness) => self.sightings.push(Sighting::Witness(*witness)),
         }
         self.close_transaction(first);
         Ok(Outcome::Done { index: entry.index, first, last: self.meta.revision })
@@ -103,7 +126,20 @@ impl<'k, K: Kv> Run<'k, K> {
     }
 
     fn raise_floor(&mut self, compact: &Compact) {
+        let before = (self.meta.floor, self.meta.floors.clone());
         self.meta.floor = self.meta.floor.max(compact.floor.min(self.meta.revision));
+        for PrefixFloor { prefix, floor } in &compact.prefixes {
+            let floor = (*floor).min(self.meta.revision);
+            let floors = &mut self.meta.floors;
+            match floors.binary_search_by(|at| at.prefix.cmp(prefix)) {
+                Ok(at) => floors[at].floor = floors[at].floor.max(floor),
+                Err(at) => floors.insert(at, PrefixFloor { prefix: prefix.clone(), floor }),
+            }
+        }
+        // What the floor of all has reached needs none of its own.
+        let floor = self.meta.floor;
+        self.meta.floors.retain(|at| at.floor > floor);
+        self.floors_raised |= before != (floor, self.meta.floors.clone());
     }
 
     fn expire(&mut self, expire: &Expire) -> Result<(), ApplyError> {
@@ -196,15 +232,16 @@ impl<'k, K: Kv> Run<'k, K> {
         }
     }
 
-    pub(super) fn finish(mut self) -> (Meta, WriteSet, AppliedBatch) {
+    pub(super) fn finish(mut self) -> Finished {
         self.set.put(keys::META.to_vec(), encode_meta(&self.meta));
         let batch = AppliedBatch {
             index: self.meta.index,
             term: self.meta.term,
             revision: self.meta.revision,
             compacted: self.meta.floor,
-            events: self.events,
+            events: std::mem::take(&mut self.events),
         };
-        (self.meta, self.set, batch)
+        let Self { meta, set, sightings, floors_raised, .. } = self;
+        Finished { meta, set, batch, sightings, floors_raised }
     }
 }

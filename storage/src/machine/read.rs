@@ -21,9 +21,9 @@ fn corrupt(what: &str) -> ReadError {
     ReadError::Database(format!("corrupt {what}"))
 }
 
-fn check(at: Revision, meta: &Meta) -> Result<(), ReadError> {
-    if at < meta.floor {
-        Err(ReadError::Compacted { asked: at, floor: meta.floor })
+fn check(at: Revision, floor: Revision, meta: &Meta) -> Result<(), ReadError> {
+    if at < floor {
+        Err(ReadError::Compacted { asked: at, floor })
     } else if at > meta.revision {
         Err(ReadError::Future { asked: at, current: meta.revision })
     } else {
@@ -140,7 +140,7 @@ fn events_after<V: KvView>(
     Ok((events, meta.revision))
 }
 
-impl<K: Kv> StateReader for Machine<K> {
+impl<K: Kv + 'static> StateReader for Machine<K> {
     fn revision(&self) -> Revision {
         self.revision.load(Ordering::Acquire)
     }
@@ -153,69 +153,74 @@ impl<K: Kv> StateReader for Machine<K> {
         self.floor.load(Ordering::Acquire)
     }
 
+    fn floor_of(&self, range: &KeyRange) -> Revision {
+        self.look(|view| Ok(meta_of(view)?.floor_of(range))).unwrap_or_else(|_| self.compacted())
+    }
+
     fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<KeyValue>, ReadError> {
-        let kv = self.kv.read();
-        let view = kv.view();
-        match at {
-            None => get_now(&view, key),
+        self.look(|view| match at {
+            None => get_now(view, key),
             Some(at) => {
-                check(at, &meta_of(&view)?)?;
-                get_at(&view, key, at)
+                let meta = meta_of(view)?;
+                check(at, meta.floor_at(key), &meta)?;
+                get_at(view, key, at)
             }
-        }
+        })
     }
 
     fn range(&self, range: &KeyRange, at: Option<Revision>, limit: usize) -> Result<(RangePage, Revision), ReadError> {
-        let kv = self.kv.read();
-        let view = kv.view();
-        let meta = meta_of(&view)?;
-        match at {
-            Some(at) if at != meta.revision => {
-                check(at, &meta)?;
-                Ok((range_at(&view, range, at, limit)?, at))
+        self.look(|view| {
+            let meta = meta_of(view)?;
+            match at {
+                Some(at) if at != meta.revision => {
+                    check(at, meta.floor_of(range), &meta)?;
+                    Ok((range_at(view, range, at, limit)?, at))
+                }
+                _ => Ok((range_now(view, range, limit)?, meta.revision)),
             }
-            _ => Ok((range_now(&view, range, limit)?, meta.revision)),
-        }
+        })
     }
 
     fn count(&self, range: &KeyRange) -> Result<u64, ReadError> {
-        let kv = self.kv.read();
-        let view = kv.view();
-        let mut cursor = view.cursor(keys::latest(&range.start), keys::latest(&range.end)).map_err(unreadable)?;
-        let mut count = 0;
-        while cursor.entry().is_some() {
-            count += 1;
-            cursor.advance().map_err(unreadable)?;
-        }
-        Ok(count)
+        self.look(|view| {
+            let mut cursor = view.cursor(keys::latest(&range.start), keys::latest(&range.end)).map_err(unreadable)?;
+            let mut count = 0;
+            while cursor.entry().is_some() {
+                count += 1;
+                cursor.advance().map_err(unreadable)?;
+            }
+            Ok(count)
+        })
     }
 
     fn events(&self, range: &KeyRange, after: Revision, max_bytes: usize) -> Result<(Vec<Event>, Revision), ReadError> {
-        let kv = self.kv.read();
-        let view = kv.view();
-        let meta = meta_of(&view)?;
-        check(after, &meta)?;
-        events_after(&view, range, after, &meta, max_bytes)
+        self.look(|view| {
+            let meta = meta_of(view)?;
+            check(after, meta.floor_of(range), &meta)?;
+            events_after(view, range, after, &meta, max_bytes)
+        })
     }
 
     fn expired(&self, now_ms: u64, limit: usize) -> Result<Vec<Expiry>, ReadError> {
-        let kv = self.kv.read();
-        let view = kv.view();
-        let mut cursor = view.cursor(keys::expiry_start(), keys::expiry_after(now_ms)).map_err(unreadable)?;
-        let mut found = Vec::new();
-        while let Some((encoded, record)) = cursor.entry() {
-            if found.len() == limit {
-                break;
-            }
-            let (expires_at_ms, key) = keys::parse_expiry(encoded).ok_or_else(|| corrupt("expiry key"))?;
-            let modified = record.try_into().map_err(|_| corrupt("expiry record"))?;
-            found.push(Expiry {
-                key: Bytes::copy_from_slice(key),
-                mod_revision: u64::from_be_bytes(modified),
-                expires_at_ms,
-            });
-            cursor.advance().map_err(unreadable)?;
-        }
-        Ok(found)
+        self.look(|view| expired(view, now_ms, limit))
     }
+}
+
+fn expired<V: KvView>(view: &V, now_ms: u64, limit: usize) -> Result<Vec<Expiry>, ReadError> {
+    let mut cursor = view.cursor(keys::expiry_start(), keys::expiry_after(now_ms)).map_err(unreadable)?;
+    let mut found = Vec::new();
+    while let Some((encoded, record)) = cursor.entry() {
+        if found.len() == limit {
+            break;
+        }
+        let (expires_at_ms, key) = keys::parse_expiry(encoded).ok_or_else(|| corrupt("expiry key"))?;
+        let modified = record.try_into().map_err(|_| corrupt("expiry record"))?;
+        found.push(Expiry {
+            key: Bytes::copy_from_slice(key),
+            mod_revision: u64::from_be_bytes(modified),
+            expires_at_ms,
+        });
+        cursor.advance().map_err(unreadable)?;
+    }
+    Ok(found)
 }

@@ -1,10 +1,6 @@
-//! The whole state as a stream of bytes, and back.
+//! The whole state as a stream of bytes (see [`crate::stream`]), and back.
 //!
-//! ```text
-//! "NAVARCH1"  then blocks: length (u32, big-endian), bytes   then length 0, SHA-256 of all bytes before it
-//! ```
-//! The blocks put together are records in order of their keys: length of the key, length of the value (u32 each), key,
-//! value. The records are those of the state database, whatever keeps them, so a stream can be read on any machine.
+//! The records are those of the state database, whatever keeps them, so a stream can be read on any machine.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,22 +10,15 @@ use std::{
 
 use navarch_raft_contract::{Index, SnapshotError, SnapshotMeta, SnapshotSink, SnapshotSource};
 use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
 
 use super::decode_meta;
 use crate::{
-    hash, keys,
+    check::{END, describe, verify},
+    keys,
     kv::{Cursor, Kv, KvError, KvView, WriteSet},
-    record::{Latest, Meta, Version},
+    record::Meta,
+    stream::{BLOCK_BYTES, Decoder, Encoder, put_record, records},
 };
-
-const MAGIC: &[u8; 8] = b"NAVARCH1";
-/// A block is filled up to this; one record may make it larger.
-const BLOCK_BYTES: usize = 256 << 10;
-/// The largest block that is taken: a record is far smaller than the largest request.
-const BLOCK_BYTES_MAX: usize = 64 << 20;
-/// The first key after all records.
-const END: &[u8] = &[0xff];
 
 /// States that were received and verified, by their last entry. A second one may arrive while the first is about to be
 /// installed.
@@ -56,15 +45,6 @@ fn damaged(what: impl Into<String>) -> SnapshotError {
     SnapshotError::Damaged(what.into())
 }
 
-fn describe(meta: &Meta) -> SnapshotMeta {
-    SnapshotMeta {
-        index: meta.index,
-        term: meta.term,
-        revision: meta.revision,
-        members: meta.members.clone().unwrap_or_default(),
-    }
-}
-
 /// Takes the staged state after `index`, which must not be behind what is applied. Older ones are dropped.
 pub(super) fn take_staged<K>(staged: &Staged<K>, index: Index, applied: Index) -> Result<(Meta, K), SnapshotError> {
     let mut staged = staged.lock();
@@ -76,34 +56,6 @@ pub(super) fn take_staged<K>(staged: &Staged<K>, index: Index, applied: Index) -
     found
 }
 
-/// Recomputes the state's hash from values, and checks what must hold of every record on the way.
-///
-/// # Errors
-/// What is wrong with which record, or that the sum differs.
-pub fn verify<K: Kv>(kv: &K) -> Result<SnapshotMeta, SnapshotError> {
-    let view = kv.view();
-    let meta = decode_meta(view.get(keys::META).map_err(failed)?).map_err(damaged)?;
-    let (mut sum, mut cursor) = (0u64, view.cursor(keys::latest(b""), keys::latest_end()).map_err(failed)?);
-    while let Some((encoded, record)) = cursor.entry() {
-        let key = keys::latest_key(encoded).ok_or_else(|| damaged("a latest key"))?;
-        let shown = || String::from_utf8_lossy(key).into_owned();
-        let latest = Latest::decode(record).ok_or_else(|| damaged(format!("latest record of {}", shown())))?;
-        let stored = view.get(&keys::version(key, latest.modified)).map_err(failed)?;
-        let stored = stored.ok_or_else(|| damaged(format!("the value of {} is missing", shown())))?;
-        let version = Version::decode(&stored).ok_or_else(|| damaged(format!("value record of {}", shown())))?;
-        let share = hash::share(key, latest.modified, version.value);
-        if share != latest.hash {
-            return Err(damaged(format!("the value of {} at {} is not what was written", shown(), latest.modified)));
-        }
-        sum = sum.wrapping_add(share);
-        cursor.advance().map_err(failed)?;
-    }
-    if sum != meta.hash {
-        return Err(damaged(format!("the hash of what lives is {sum:016x}, must be {:016x}", meta.hash)));
-    }
-    Ok(describe(&meta))
-}
-
 /// Reads a frozen state as a stream.
 pub(super) struct Source<K> {
     kv: K,
@@ -111,21 +63,15 @@ pub(super) struct Source<K> {
     /// Where the next block begins; `None` after the last.
     next: Option<Vec<u8>>,
     ready: VecDeque<u8>,
-    sum: Sha256,
+    encoder: Encoder,
 }
 
 impl<K: Kv> Source<K> {
     pub(super) fn new(kv: K) -> Result<Self, SnapshotError> {
         let meta = decode_meta(kv.get(keys::META).map_err(failed)?).map_err(damaged)?;
-        let mut this =
-            Self { kv, meta: describe(&meta), next: Some(Vec::new()), ready: VecDeque::new(), sum: Sha256::new() };
-        this.give(MAGIC);
-        Ok(this)
-    }
-
-    fn give(&mut self, bytes: &[u8]) {
-        self.sum.update(bytes);
-        self.ready.extend(bytes);
+        let mut encoder = Encoder::default();
+        let ready = encoder.begin().into();
+        Ok(Self { kv, meta: describe(&meta), next: Some(Vec::new()), ready, encoder })
     }
 
     /// One block more, or the end.
@@ -139,24 +85,15 @@ impl<K: Kv> Source<K> {
                 if block.len() >= BLOCK_BYTES {
                     break Some(key.to_vec());
                 }
-                for part in [key, value] {
-                    let length = u32::try_from(part.len()).map_err(|_| damaged("a record of more than 4 GiB"))?;
-                    block.extend_from_slice(&length.to_be_bytes());
-                }
-                block.extend_from_slice(key);
-                block.extend_from_slice(value);
+                put_record(&mut block, key, value)?;
                 cursor.advance().map_err(failed)?;
             }
         };
-        let length = u32::try_from(block.len()).map_err(|_| damaged("a block of more than 4 GiB"))?;
-        if length > 0 {
-            self.give(&length.to_be_bytes());
-            self.give(&block);
+        if !block.is_empty() {
+            self.ready.extend(self.encoder.block(&block)?);
         }
         if self.next.is_none() {
-            self.give(&[0; 4]);
-            let sum = std::mem::take(&mut self.sum).finalize();
-            self.ready.extend(sum);
+            self.ready.extend(self.encoder.end());
         }
         Ok(())
     }
@@ -179,94 +116,53 @@ impl<K: Kv> SnapshotSource for Source<K> {
     }
 }
 
-/// How far a sink is.
-enum Expect {
-    Magic,
-    Length,
-    Block(usize),
-    Sum,
-    Nothing,
+/// Writes a stream into an empty keeper.
+pub(crate) struct Receiver<K> {
+    kv: K,
+    decoder: Decoder,
 }
 
-/// Writes a stream into an empty keeper.
+impl<K: Kv> Receiver<K> {
+    pub(crate) fn new(kv: K) -> Self {
+        Self { kv, decoder: Decoder::default() }
+    }
+
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
+        let kv = &self.kv;
+        self.decoder.push(bytes, |block| {
+            let mut set = WriteSet::default();
+            records(block, |key, value| {
+                set.put(key.to_vec(), value.to_vec());
+                Ok(())
+            })?;
+            kv.write(set).map_err(failed)
+        })
+    }
+
+    /// All bytes are here: what was summed on the way is proved to be a state, on the disk.
+    pub(crate) fn finish(self) -> Result<(SnapshotMeta, K), SnapshotError> {
+        self.decoder.finish()?;
+        self.kv.flush().map_err(failed)?;
+        let described = verify(&self.kv, &mut |_| true)?;
+        Ok((described, self.kv))
+    }
+}
+
+/// A state on its way to be staged.
 pub(super) struct Sink<K> {
-    kv: K,
+    receiver: Receiver<K>,
     staged: Staged<K>,
-    expect: Expect,
-    buffer: Vec<u8>,
-    sum: Sha256,
 }
 
 impl<K: Kv> Sink<K> {
     pub(super) fn new(kv: K, staged: Staged<K>) -> Self {
-        Self { kv, staged, expect: Expect::Magic, buffer: Vec::new(), sum: Sha256::new() }
+        Self { receiver: Receiver::new(kv), staged }
     }
-
-    /// The next piece, if it is here whole.
-    fn piece(&mut self, length: usize) -> Option<Vec<u8>> {
-        if self.buffer.len() < length {
-            return None;
-        }
-        let rest = self.buffer.split_off(length);
-        Some(std::mem::replace(&mut self.buffer, rest))
-    }
-
-    /// Takes one piece. `false` if it is not here yet.
-    fn step(&mut self) -> Result<bool, SnapshotError> {
-        let wanted = match self.expect {
-            Expect::Magic => MAGIC.len(),
-            Expect::Length => 4,
-            Expect::Block(length) => length,
-            Expect::Sum => 32,
-            Expect::Nothing if self.buffer.is_empty() => return Ok(false),
-            Expect::Nothing => return Err(damaged("bytes after its end")),
-        };
-        let Some(piece) = self.piece(wanted) else { return Ok(false) };
-        let next = match self.expect {
-            Expect::Magic if piece == MAGIC => Expect::Length,
-            Expect::Magic => return Err(damaged("it does not begin as one")),
-            Expect::Length => match piece.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)) {
-                0 => Expect::Sum,
-                length if length <= BLOCK_BYTES_MAX => Expect::Block(length),
-                length => return Err(damaged(format!("a block of {length} bytes"))),
-            },
-            Expect::Block(_) => {
-                self.kv.write(records(&piece).ok_or_else(|| damaged("a block's records"))?).map_err(failed)?;
-                Expect::Length
-            }
-            Expect::Sum if self.sum.clone().finalize()[..] == piece => Expect::Nothing,
-            Expect::Sum => return Err(damaged("its checksum differs")),
-            Expect::Nothing => return Ok(false),
-        };
-        if !matches!(next, Expect::Nothing) {
-            self.sum.update(&piece);
-        }
-        self.expect = next;
-        Ok(true)
-    }
-}
-
-/// The records of a block; `None` if it does not divide into such.
-fn records(mut block: &[u8]) -> Option<WriteSet> {
-    fn take<'b>(block: &mut &'b [u8], length: usize) -> Option<&'b [u8]> {
-        let (taken, rest) = block.split_at_checked(length)?;
-        *block = rest;
-        Some(taken)
-    }
-    let mut set = WriteSet::default();
-    while !block.is_empty() {
-        let mut length = || take(&mut block, 4)?.try_into().ok().map(|four| u32::from_be_bytes(four) as usize);
-        let (key, value) = (length()?, length()?);
-        let key = take(&mut block, key)?.to_vec();
-        set.put(key, take(&mut block, value)?.to_vec());
-    }
-    Some(set)
 }
 
 impl<K: Kv> Write for Sink<K> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        while self.step().map_err(io::Error::other)? {}
+        self.receiver.push(bytes).map_err(io::Error::other)?;
         Ok(bytes.len())
     }
 
@@ -277,14 +173,9 @@ impl<K: Kv> Write for Sink<K> {
 
 impl<K: Kv + 'static> SnapshotSink for Sink<K> {
     fn finish(self: Box<Self>) -> Result<SnapshotMeta, SnapshotError> {
-        if !matches!(self.expect, Expect::Nothing) {
-            return Err(damaged("it ends early"));
-        }
-        self.kv.flush().map_err(failed)?;
-        // What was summed on the way is not yet proved to be a state.
-        let described = verify(&self.kv)?;
-        let meta = decode_meta(self.kv.get(keys::META).map_err(failed)?).map_err(damaged)?;
-        self.staged.lock().insert(meta.index, (meta, self.kv));
+        let (described, kv) = self.receiver.finish()?;
+        let meta = decode_meta(kv.get(keys::META).map_err(failed)?).map_err(damaged)?;
+        self.staged.lock().insert(meta.index, (meta, kv));
         Ok(described)
     }
 }
@@ -413,14 +304,14 @@ mod tests {
         let state = state();
         put(&state, 1, "a", vec![1; 40]);
         put(&state, 2, "b", vec![2; 40]);
-        assert_eq!(verify(&*state.kv()).unwrap().index, 2);
+        assert_eq!(verify(&*state.kv(), &mut |_| true).unwrap().index, 2);
         let key = keys::version(b"b", state.revision());
         let mut value = state.kv().get(&key).unwrap().unwrap();
         *value.last_mut().unwrap() ^= 1;
         let mut set = WriteSet::default();
         set.put(key, value);
         state.kv().write(set).unwrap();
-        let error = verify(&*state.kv()).unwrap_err().to_string();
+        let error = verify(&*state.kv(), &mut |_| true).unwrap_err().to_string();
         assert_eq!(error, "snapshot is damaged: the value of b at 3 is not what was written");
         assert_eq!(state.get(b"a", None).unwrap().unwrap().value, Bytes::from(vec![1; 40]));
     }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use navarch_raft_contract::{
-    ApplyError, Batch, Command, CommandBody, CommittedEntry, Compact, Compare, ConfState, Event, EventKind, Expire,
-    KeyRange, Op, OpKind, Outcome, Payload, ReadError, StateMachine, StateReader, Txn,
+    ApplyError, Batch, Check, Command, CommandBody, CommittedEntry, Compact, Compare, ConfState, Event, EventKind,
+    Expire, KeyRange, Op, OpKind, Outcome, Payload, PrefixFloor, ReadError, Sighting, StateMachine, StateReader, Txn,
+    Witness,
 };
 
 use super::Machine;
@@ -154,7 +155,7 @@ fn expiry_deletes_only_what_was_not_renewed() {
 }
 
 fn compact(floor: u64) -> Command {
-    Command { fence_term: 0, body: Some(CommandBody::Compact(Compact { floor })) }
+    Command { fence_term: 0, body: Some(CommandBody::Compact(Compact { floor, prefixes: vec![] })) }
 }
 
 #[test]
@@ -271,4 +272,91 @@ fn the_hash_depends_on_what_lives_and_not_on_how_it_came_about() {
     assert_eq!(one_way.hash(), other_way.hash());
     one(&other_way, txn(vec![], vec![put("c", "2")]));
     assert_ne!(one_way.hash(), other_way.hash());
+}
+
+#[test]
+fn keys_with_a_prefix_may_have_less_history() {
+    for slice in [1, 2, 100] {
+        let state = state();
+        for round in 0..4 {
+            // lease/a 2 4 6 8, pods/a 3 5 7 9
+            one(&state, txn(vec![], vec![put("lease/a", &format!("{round}")), put("pods/a", &format!("{round}"))]));
+        }
+        one(&state, txn(vec![], vec![put("lease/b", "x")])); // 10
+        one(&state, txn(vec![], vec![delete("lease/b", "")])); // 11
+        let (leases, pods) = (KeyRange::prefix(b"lease/"), KeyRange::prefix(b"pods/"));
+        let pods_then = state.events(&pods, 1, usize::MAX).unwrap();
+        let (leases_then, leases_after) =
+            (state.range(&leases, Some(8), 9).unwrap(), state.events(&leases, 8, usize::MAX).unwrap());
+        let prefixes = vec![PrefixFloor { prefix: "lease/".into(), floor: 8 }];
+        let body = CommandBody::Compact(Compact { floor: 0, prefixes });
+        let applied = state.apply(&[entry(&state, vec![Command { fence_term: 0, body: Some(body.clone()) }])]).unwrap();
+        assert!(applied.floors_raised);
+        let records = state.kv().len();
+        while state.compact_slice(slice).unwrap() {}
+        // Three changes of lease/a with what they replaced; the fourth, at the floor, is swept with the third.
+        assert_eq!(state.kv().len(), records - 4 - 3 + 1, "and one that says how far");
+        assert_eq!((state.compacted(), state.floor_of(&leases), state.floor_of(&pods)), (0, 8, 0));
+        assert_eq!(state.floor_of(&all()), 8);
+        assert!(matches!(state.range(&leases, Some(7), 9), Err(ReadError::Compacted { asked: 7, floor: 8 })));
+        assert!(matches!(state.get(b"lease/a", Some(7)), Err(ReadError::Compacted { .. })));
+        assert!(matches!(state.events(&leases, 7, 9), Err(ReadError::Compacted { .. })));
+        assert!(matches!(state.events(&all(), 7, 9), Err(ReadError::Compacted { .. })));
+        assert_eq!(state.range(&leases, Some(8), 9).unwrap(), leases_then);
+        assert_eq!(state.events(&leases, 8, usize::MAX).unwrap(), leases_after);
+        assert_eq!(state.events(&pods, 1, usize::MAX).unwrap(), pods_then);
+        assert_eq!(state.get(b"pods/a", Some(3)).unwrap().unwrap().value, "0");
+        // Again: nothing is raised. And when the floor of all passes it, it is forgotten.
+        let again = state.apply(&[entry(&state, vec![Command { fence_term: 0, body: Some(body) }])]).unwrap();
+        assert!(!again.floors_raised);
+        one(&state, compact(11));
+        while state.compact_slice(slice).unwrap() {}
+        assert_eq!(state.floor_of(&leases), 11);
+        assert_eq!(state.kv().len(), 7, "two keys, the state, and three that say how far");
+        crate::check::verify(&*state.kv(), &mut |_| true).unwrap();
+    }
+}
+
+#[test]
+fn checks_are_seen_and_change_nothing() {
+    let state = state();
+    let command = |body| Command { fence_term: 0, body: Some(body) };
+    let witness = Witness { member: 3, index: 1, hash: 9 };
+    let commands = [
+        txn(vec![], vec![put("a", "1")]),
+        command(CommandBody::Check(Check {})),
+        txn(vec![], vec![put("a", "2")]),
+        command(CommandBody::Witness(witness)),
+    ];
+    let before = state.hash();
+    let one_entry = state.apply(&[entry(&state, commands[..2].to_vec())]).unwrap();
+    let hash = state.hash();
+    assert_ne!(hash, before);
+    assert_eq!(one_entry.sightings, [Sighting::Check { index: 1, hash }]);
+    let applied = state.apply(&[entry(&state, commands[2..].to_vec())]).unwrap();
+    assert_eq!(applied.sightings, [Sighting::Witness(witness)]);
+    assert_eq!(applied.outcomes[0][1], done(2, 4, 3));
+    // Wherever in a run it stands, it is the state there.
+    let other = self::state();
+    let first = entry(&other, commands[..2].to_vec());
+    let second = CommittedEntry { index: 2, ..entry(&other, commands[2..].to_vec()) };
+    assert_eq!(other.apply(&[first, second]).unwrap().sightings[0], Sighting::Check { index: 1, hash });
+}
+
+#[test]
+fn a_read_that_finds_damage_is_remembered() {
+    let state = state();
+    one(&state, txn(vec![], vec![put("a", "1")]));
+    assert_eq!(state.damage().found(), None);
+    state.check(&mut |_| true).unwrap();
+    let mut set = crate::kv::WriteSet::default();
+    set.delete(crate::keys::version(b"a", 2));
+    crate::kv::Kv::write(&*state.kv(), set).unwrap();
+    assert!(state.get(b"a", None).is_err());
+    assert_eq!(state.damage().found().as_deref(), Some("corrupt history: a version is missing"));
+    state.damage().forget();
+    assert!(state.check(&mut |_| false).is_err());
+    assert_eq!(state.damage().found(), None, "one that was not finished has found nothing");
+    assert!(state.check(&mut |_| true).is_err());
+    assert_eq!(state.damage().found().as_deref(), Some("snapshot is damaged: 1 keys are listed, and 0 have a value"));
 }

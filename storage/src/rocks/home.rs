@@ -5,15 +5,19 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use parking_lot::Mutex;
 use rocksdb::{Cache, checkpoint::Checkpoint};
 
 use super::{RocksConfig, RocksKv};
-use crate::kv::{Home, KvError};
+use crate::{
+    damage::{pardon, write_whole},
+    kv::{Home, Kv, KvError},
+};
 
 /// The file that names the state's folder.
 const POINTER: &str = "STATE";
@@ -30,11 +34,18 @@ pub struct RocksHome {
 
 /// Removes a folder when it is dropped, unless it was told to keep it.
 #[derive(Debug, Default)]
-pub(super) struct Temporary(Option<PathBuf>);
+pub(super) struct Temporary(Mutex<Option<PathBuf>>);
+
+impl Temporary {
+    /// It stays.
+    pub(super) fn keep(&self) {
+        *self.0.lock() = None;
+    }
+}
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if let Some(path) = self.0.take() {
+        if let Some(path) = self.0.get_mut().take() {
             remove(&path);
         }
     }
@@ -93,17 +104,36 @@ impl RocksHome {
         self.folder.join(format!("{kind}-{}", self.next.fetch_add(1, Ordering::Relaxed)))
     }
 
-    fn point_to(&self, path: &Path) -> io::Result<()> {
+    /// From now on the state in the data folder `folder` is the one at `path`.
+    pub(crate) fn point(folder: &Path, path: &Path) -> io::Result<()> {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let draft = self.folder.join(format!("{POINTER}.new"));
-        let mut file = File::create(&draft)?;
-        writeln!(file, "{name}")?;
-        file.sync_all()?;
         // Its files' names first, then the folder's own, then the pointer: never one to what may not be there.
         File::open(path)?.sync_all()?;
-        File::open(&self.folder)?.sync_all()?;
-        fs::rename(&draft, self.folder.join(POINTER))?;
-        File::open(&self.folder)?.sync_all()
+        File::open(folder)?.sync_all()?;
+        write_whole(folder, POINTER, format!("{name}\n").as_bytes())
+    }
+
+    /// A copy that can be written to, and goes when it is dropped.
+    pub(crate) fn scratch(&self, of: &RocksKv) -> Result<RocksKv, KvError> {
+        let path = self.beside("copy");
+        let temporary = Temporary(Mutex::new(Some(path.clone())));
+        let made = Checkpoint::new(&of.db).and_then(|checkpoint| checkpoint.create_checkpoint(&path));
+        made.map_err(super::kv::failed)?;
+        let mut copy = RocksKv::open(&path, &self.config, &self.cache)?;
+        copy.temporary = temporary;
+        Ok(copy)
+    }
+
+    /// An empty state takes the place of one that is condemned, which is removed without being opened.
+    pub(crate) fn discard(&self) -> Result<(), KvError> {
+        let old = self.current().map_err(io)?;
+        let fresh = self.fresh()?;
+        fresh.flush()?;
+        Self::point(&self.folder, &fresh.path).map_err(io)?;
+        fresh.keep();
+        drop(fresh);
+        remove(&old);
+        Ok(())
     }
 }
 
@@ -112,7 +142,7 @@ impl Home for RocksHome {
 
     fn copy(&self, of: &RocksKv) -> Result<RocksKv, KvError> {
         let path = self.beside("copy");
-        let temporary = Temporary(Some(path.clone()));
+        let temporary = Temporary(Mutex::new(Some(path.clone())));
         let made = Checkpoint::new(&of.db).and_then(|checkpoint| checkpoint.create_checkpoint(&path));
         made.map_err(super::kv::failed)?;
         RocksKv::open_copy(&path, &self.config, &self.cache, temporary)
@@ -121,18 +151,20 @@ impl Home for RocksHome {
     fn fresh(&self) -> Result<RocksKv, KvError> {
         let path = self.beside("state");
         let mut made = RocksKv::open(&path, &self.config, &self.cache)?;
-        made.temporary = Temporary(Some(path));
+        made.temporary = Temporary(Mutex::new(Some(path)));
         Ok(made)
     }
 
-    fn adopt(&self, mut staged: RocksKv) -> Result<RocksKv, KvError> {
-        self.point_to(&staged.path).map_err(io)?;
-        staged.temporary.0 = None;
+    fn adopt(&self, staged: RocksKv) -> Result<RocksKv, KvError> {
+        Self::point(&self.folder, &staged.path).map_err(io)?;
+        staged.keep();
+        // Whatever was wrong with the old one.
+        pardon(&self.folder).map_err(io)?;
         Ok(staged)
     }
 
     fn retire(&self, mut old: RocksKv) {
         // Its folder goes after the database is closed.
-        old.temporary = Temporary(Some(old.path.clone()));
+        old.temporary = Temporary(Mutex::new(Some(old.path.clone())));
     }
 }

@@ -11,7 +11,7 @@ use crate::kv::{Cursor, Kv, KvError, KvView, WriteSet};
 pub struct RocksKv {
     pub(super) db: DB,
     unlogged: WriteOptions,
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// After the database, which must be closed before its folder is removed.
     pub(super) temporary: Temporary,
 }
@@ -41,7 +41,11 @@ impl RocksKv {
         cache: &Cache,
         temporary: Temporary,
     ) -> Result<Self, KvError> {
-        let db = DB::open_for_read_only(&options(config, cache), path, false).map_err(failed)?;
+        // Its blocks come from the disk and not from the cache: a copy is what the state is checked on, and is read once.
+        let (mut options, mut table) = config.common(cache, config.state_buffer_bytes);
+        table.disable_cache();
+        options.set_block_based_table_factory(&table);
+        let db = DB::open_for_read_only(&options, path, false).map_err(failed)?;
         Ok(Self::over(db, path, temporary))
     }
 
@@ -49,6 +53,11 @@ impl RocksKv {
         let mut unlogged = WriteOptions::default();
         unlogged.disable_wal(true);
         Self { db, unlogged, path: path.to_owned(), temporary }
+    }
+
+    /// Its folder stays when it is dropped.
+    pub(crate) fn keep(&self) {
+        self.temporary.keep();
     }
 
     /// A figure that RocksDB keeps, by RocksDB's name of it.

@@ -69,6 +69,27 @@ impl RocksLog {
         })
     }
 
+    /// Forgets all entries and how the cluster began, and begins as this says, as if the last forgotten entry were `index` of
+    /// `entry_term`, in term `term`, without a vote. On the disk when it returns.
+    pub(crate) fn begin_anew(
+        &self,
+        bootstrap: &Bootstrap,
+        index: Index,
+        entry_term: Term,
+        term: Term,
+    ) -> Result<(), LogError> {
+        let mut bounds = self.bounds.lock();
+        let prefix = Prefix { index, term: entry_term };
+        let mut batch = WriteBatch::default();
+        batch.put(keys::LOG_BOOTSTRAP, bootstrap.encode_to_vec());
+        batch.put(keys::LOG_PREFIX, prefix.encode_to_vec());
+        batch.put(keys::LOG_HARD_STATE, HardState { term, vote: 0, commit: index }.encode_to_vec());
+        batch.delete_range(keys::log_entry(0), keys::log_end());
+        self.write_synced(batch)?;
+        *bounds = Bounds { prefix, last: index };
+        Ok(())
+    }
+
     fn record<M: Message + Default>(&self, key: &[u8]) -> Result<Option<M>, LogError> {
         let Some(bytes) = self.db.get_pinned(key).map_err(failed)? else { return Ok(None) };
         M::decode(&*bytes).map(Some).map_err(corrupt)

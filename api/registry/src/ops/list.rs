@@ -8,7 +8,7 @@ use bytes::Bytes;
 use navarch_raft_contract::{KeyRange, ReadError};
 use navarch_store::key;
 use navarch_types::field::{FieldError, Path, into_result};
-use navarch_types::{ApiError, GroupVersionKind, ListOptions, Object, ObjectList, Reason};
+use navarch_types::{ApiError, GroupResource, GroupVersionKind, ListOptions, Object, ObjectList, Reason};
 use serde::{Deserialize, Serialize};
 
 use crate::call::Call;
@@ -78,7 +78,10 @@ impl Registry {
         let exact = if let At::Exact(revision) = at { Some(revision) } else { None };
         let query = Query { resource, namespace, after, limit, selection: &selection };
         let found = match exact {
-            Some(revision) if !self.cache(resource).unchanged_since(revision) => {
+            // Below the floor nobody knows what there was, even if nothing is there now that changed since.
+            Some(revision)
+                if !self.cache(resource).unchanged_since(revision) || revision < self.floor_of(&resource.storage) =>
+            {
                 self.page_of_history(&query, revision).await.map_err(|error| match error {
                     ReadError::Compacted { .. } if token.is_some() => expired_token(token.as_ref()),
                     ReadError::Compacted { .. } => ApiError::new(
@@ -96,6 +99,10 @@ impl Registry {
             }
         };
         self.answer(resource, &selection, found)
+    }
+
+    fn floor_of(&self, resource: &GroupResource) -> u64 {
+        self.store.reader().floor_of(&KeyRange::prefix(key::resource_prefix(resource).as_bytes()))
     }
 
     fn answer(&self, resource: &Resource, selection: &Selection, found: Found) -> Result<ObjectList, ApiError> {

@@ -27,7 +27,7 @@ impl Membership for Members {
         self.0.lock().push(request.clone());
         let peer_address = request.peer_address.to_string();
         let peers = vec![Peer { id: 7, name: request.name.clone(), peer_address }];
-        Ok(Admission { member_id: 7, peers, first_voters: vec![1] })
+        Ok(Admission { member_id: 7, peers, first_voters: vec![1], group: "c1".to_owned() })
     }
 }
 

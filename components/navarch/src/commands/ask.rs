@@ -42,11 +42,73 @@ pub fn post(settings: &Settings, server: SocketAddr, path: &str, body: String) -
     run(TIMEOUT, exchange(settings, server, Method::POST, path, body))
 }
 
+/// Calls `take` with the bytes of what a server answers to a POST, as they come.
+///
+/// # Errors
+/// As [`post`]; if the answer breaks off; what `take` says.
+pub fn download(
+    settings: &Settings,
+    server: SocketAddr,
+    path: &str,
+    mut take: impl FnMut(&[u8]) -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut sender, connection) = connect(settings, server).await?;
+        let request = request(Method::POST, path, String::new())?;
+        let exchange = async move {
+            let asked = tokio::time::timeout(TIMEOUT, sender.send_request(request));
+            let response = asked.await.map_err(|_| format!("no answer within {} s", TIMEOUT.as_secs()))??;
+            let status = response.status();
+            let mut body = response.into_body();
+            if !status.is_success() {
+                return Err(refused(status, &body.collect().await?.to_bytes()));
+            }
+            loop {
+                let frame = tokio::time::timeout(TIMEOUT, body.frame());
+                let Some(frame) = frame.await.map_err(|_| "the server sends nothing any more")? else { return Ok(()) };
+                if let Some(bytes) = frame?.data_ref() {
+                    take(bytes)?;
+                }
+            }
+        };
+        let (answer, _) = tokio::join!(exchange, connection);
+        answer
+    })
+}
+
 fn run(time: Duration, exchange: impl Future<Output = Result<String, CommandError>>) -> Result<String, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         tokio::time::timeout(time, exchange).await.map_err(|_| format!("no answer within {} s", time.as_secs()))?
     })
+}
+
+type Connection = hyper::client::conn::http1::Connection<
+    TokioIo<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>,
+    Full<bytes::Bytes>,
+>;
+type Sender = hyper::client::conn::http1::SendRequest<Full<bytes::Bytes>>;
+
+async fn connect(settings: &Settings, server: SocketAddr) -> Result<(Sender, Connection), CommandError> {
+    let pki = Pki::open(&settings.data_dir.join("pki"))?;
+    let tls = tokio_rustls::TlsConnector::from(Arc::new(pki.client_config(&pki.admin()?)?));
+    let stream = tokio::net::TcpStream::connect(server)
+        .await
+        .map_err(|error| format!("{server}: {error}; is navarch running?"))?;
+    let stream = tls.connect(ServerName::try_from("kubernetes")?, stream).await?;
+    Ok(hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?)
+}
+
+fn request(method: Method, path: &str, body: String) -> Result<hyper::Request<Full<bytes::Bytes>>, CommandError> {
+    let request = hyper::Request::builder().method(method).uri(path).header("host", "kubernetes");
+    Ok(request.header("content-type", "application/json").body(Full::new(bytes::Bytes::from(body)))?)
+}
+
+/// A `Status` is told by its message.
+fn refused(status: hyper::StatusCode, body: &[u8]) -> CommandError {
+    let told = serde_json::from_slice::<Status>(body).map(|told| told.message);
+    told.unwrap_or_else(|_| format!("{status}: {}", String::from_utf8_lossy(body))).into()
 }
 
 async fn exchange(
@@ -56,15 +118,8 @@ async fn exchange(
     path: &str,
     body: String,
 ) -> Result<String, CommandError> {
-    let pki = Pki::open(&settings.data_dir.join("pki"))?;
-    let tls = tokio_rustls::TlsConnector::from(Arc::new(pki.client_config(&pki.admin()?)?));
-    let stream = tokio::net::TcpStream::connect(server)
-        .await
-        .map_err(|error| format!("{server}: {error}; is navarch running?"))?;
-    let stream = tls.connect(ServerName::try_from("kubernetes")?, stream).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = hyper::Request::builder().method(method).uri(path).header("host", "kubernetes");
-    let request = request.header("content-type", "application/json").body(Full::new(bytes::Bytes::from(body)))?;
+    let (mut sender, connection) = connect(settings, server).await?;
+    let request = request(method, path, body)?;
     // It ends the connection by dropping the sender; a server that closes it after its answer is no failure.
     let exchange = async move {
         let response = sender.send_request(request).await?;
@@ -73,8 +128,7 @@ async fn exchange(
         if status.is_success() {
             return Ok(String::from_utf8_lossy(&body).into_owned());
         }
-        let told = serde_json::from_slice::<Status>(&body).map(|told| told.message);
-        Err::<_, CommandError>(told.unwrap_or_else(|_| format!("{status}: {}", String::from_utf8_lossy(&body))).into())
+        Err::<_, CommandError>(refused(status, &body))
     };
     let (answer, _) = tokio::join!(exchange, connection);
     answer

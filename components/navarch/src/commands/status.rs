@@ -12,6 +12,7 @@ use crate::cli::{MemberCommand, StatusArgs};
 use crate::endpoints::{MEMBERS_PATH, STATUS_PATH};
 use crate::identity;
 use crate::roster::Member;
+use crate::snapshots::SnapshotStatus;
 use crate::status::ClusterStatus;
 
 /// Shows the cluster, as its leader sees it if that can be reached.
@@ -77,8 +78,27 @@ fn render(status: &ClusterStatus) -> String {
         "critical" => "critical: only deletes are taken",
         other => other,
     };
-    let _ = writeln!(out, "disk       {room}\n");
+    let _ = writeln!(out, "disk       {room}");
+    let _ = writeln!(out, "snapshots  {}", render_snapshots(&status.snapshots));
+    for alarm in &status.alarms {
+        let _ = writeln!(out, "ALARM      {} of member {}: {}", alarm.kind.as_str(), alarm.member, alarm.message);
+    }
+    out.push('\n');
     out + &render_members(status)
+}
+
+fn render_snapshots(snapshots: &SnapshotStatus) -> String {
+    let last = match &snapshots.last {
+        None => "none yet".to_owned(),
+        Some(last) => {
+            let at = jiff::Timestamp::from_second(last.taken_at_s).map_or_else(|_| "?".to_owned(), |at| at.to_string());
+            format!("last at {at}, revision {}, {} KiB", last.revision, last.bytes.div_ceil(1024))
+        }
+    };
+    match snapshots.every_s {
+        None => format!("off; {last}"),
+        Some(every_s) => format!("every {} min; {last}", every_s / 60),
+    }
 }
 
 fn render_members(status: &ClusterStatus) -> String {

@@ -59,6 +59,9 @@ pub struct ServerJoined {
     pub peers: Vec<Peer>,
     /// The voters that the cluster began with.
     pub first_voters: Vec<u64>,
+    /// The name under which members know each other; empty: the cluster's id.
+    #[serde(default)]
+    pub group: String,
     /// All API servers.
     pub servers: Vec<String>,
     /// What all must agree on.

@@ -57,6 +57,7 @@ fn core_of(voters: &[u64], log: Arc<MemoryLog>, last_index: u64, applied: u64) -
         hard_state: HardState { term: 1, vote: 0, commit: applied },
         members: ConfState { voters: voters.to_vec(), ..ConfState::default() },
         applied,
+        rebuilding: false,
     };
     Core::new(config(1), log, &from).unwrap()
 }
@@ -144,6 +145,7 @@ fn more_than_may_be_uncommitted_is_refused() {
             hard_state: HardState::default(),
             members: core.node.store().initial_members(),
             applied: 0,
+            rebuilding: false,
         },
     )
     .unwrap();

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering, mpsc::SyncSender};
 
 use navarch_raft_contract::{ApplySink, CommittedEntry, Index, Outcome, Payload};
 
-use super::{FatalError, ProposeError, Shared, chores::Chores, inbox::Proposal, queue::Queue};
+use super::{Checks, FatalError, ProposeError, Shared, chores::Chores, inbox::Proposal, queue::Queue};
 
 /// Entries in one run, so that one write of the state stays small beside its write buffer.
 const RUN_BYTES_MAX: usize = 1 << 20;
@@ -76,6 +76,8 @@ impl Applier {
 
     fn install(&self, index: Index) -> Result<(), FatalError> {
         let applied = self.shared.state.install(index)?;
+        *self.shared.checks.lock() = Checks::default();
+        self.shared.rebuilding.store(false, Ordering::Release);
         for sink in &self.sinks {
             sink.replaced();
         }
@@ -85,11 +87,16 @@ impl Applier {
     }
 
     fn apply(&self, run: Run) -> Result<(), FatalError> {
-        if run.entries.is_empty() {
+        // Without a state nothing can be applied; the snapshot that comes has all of it. Who waits learns that the outcome is
+        // unknown.
+        if run.entries.is_empty() || self.shared.rebuilding.load(Ordering::Acquire) {
             return Ok(());
         }
-        let before = self.chores.floor();
         let applied = self.shared.state.apply(&run.entries)?;
+        if !applied.sightings.is_empty() {
+            let mut checks = self.shared.checks.lock();
+            applied.sightings.iter().for_each(|sighting| checks.note(sighting));
+        }
         for sink in &self.sinks {
             sink.applied(&applied.batch);
         }
@@ -108,7 +115,7 @@ impl Applier {
             }
         }
         self.shared.inbox.applied(applied.batch.index);
-        self.chores.applied(run.bytes, applied.batch.compacted, applied.batch.compacted != before);
+        self.chores.applied(run.bytes, applied.floors_raised);
         Ok(())
     }
 }

@@ -3,7 +3,6 @@
 
 use std::time::Instant;
 
-use navarch_raft_contract::Revision;
 use parking_lot::{Condvar, Mutex};
 
 use super::{FatalError, Shared};
@@ -19,7 +18,6 @@ pub(super) struct Chores {
 struct State {
     /// Bytes applied since the last flush.
     unflushed: usize,
-    floor: Revision,
     sweep: bool,
     /// A peer needs a snapshot, and none is being taken.
     snapshot: bool,
@@ -34,16 +32,11 @@ enum Chore {
 }
 
 impl Chores {
-    pub(super) fn floor(&self) -> Revision {
-        self.state.lock().floor
-    }
-
     /// The applier is done with a run.
-    pub(super) fn applied(&self, bytes: usize, floor: Revision, floor_raised: bool) {
+    pub(super) fn applied(&self, bytes: usize, floors_raised: bool) {
         let mut state = self.state.lock();
         state.unflushed += bytes;
-        state.floor = floor;
-        state.sweep |= floor_raised;
+        state.sweep |= floors_raised;
         drop(state);
         self.woken.notify_one();
     }

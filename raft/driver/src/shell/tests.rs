@@ -106,7 +106,7 @@ impl StateMachine for State {
             outcomes.push(these);
         }
         let batch = AppliedBatch { index: applied.index, term: applied.term, ..AppliedBatch::default() };
-        Ok(Applied { outcomes, batch })
+        Ok(Applied { outcomes, batch, ..Applied::default() })
     }
     fn flush(&self) -> Result<Index, ApplyError> {
         let index = self.applied.lock().index;
