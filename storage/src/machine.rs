@@ -60,7 +60,7 @@ fn corrupt(what: &str) -> ApplyError {
     ApplyError::Corrupt(what.to_owned())
 }
 
-fn failed(error: KvError) -> ApplyError {
+pub(crate) fn failed(error: KvError) -> ApplyError {
     if error.is_corruption() { ApplyError::Corrupt(error.0) } else { ApplyError::Database(error.0) }
 }
 

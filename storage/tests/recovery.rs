@@ -446,3 +446,25 @@ fn a_value_that_is_not_what_was_written_is_not_taken_over() {
     assert_eq!(damage::noted_members(temp.path()).unwrap(), None);
     check_recovered(temp.path());
 }
+
+#[test]
+fn a_state_that_cannot_be_opened_is_told_as_damaged() {
+    use navarch_raft_contract::ApplyError;
+    let temp = tempfile::tempdir().unwrap();
+    {
+        let (_folder, _, state) = open(temp.path());
+        state.apply(&[put(1, "key", "the value")]).unwrap();
+        state.flush().unwrap();
+    }
+    for file in fs::read_dir(temp.path().join("state")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "sst") {
+            let mut bytes = fs::read(&path).unwrap();
+            bytes.iter_mut().take(200).for_each(|byte| *byte ^= 0x55);
+            fs::write(&path, bytes).unwrap();
+        }
+    }
+    let folder = DataFolder::acquire(temp.path()).unwrap();
+    let error = folder.open(&RocksConfig::default()).err().unwrap();
+    assert!(matches!(error, FolderError::State { source: ApplyError::Corrupt(_), .. }), "{error}");
+}
