@@ -148,6 +148,12 @@ pub(crate) fn pardon(folder: &Path) -> io::Result<()> {
     remove_file(folder, CONDEMNED)
 }
 
+/// The state is that of another cluster: nothing holds that was noted.
+pub(crate) fn forget(folder: &Path) -> io::Result<()> {
+    pardon(folder)?;
+    remove_file(folder, MEMBERS)
+}
+
 /// Notes who the members are, for the case that the state cannot even be opened one day.
 ///
 /// # Errors

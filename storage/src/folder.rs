@@ -133,7 +133,7 @@ impl DataFolder {
         File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(io)?;
         let log = RocksLog::open(&self.path.join("log"), config, &cache);
         let log = log.map_err(|source| FolderError::Log { path: path(), source })?;
-        let state = home.state().map_err(|error| ApplyError::Database(error.0));
+        let state = home.state().map_err(crate::machine::failed);
         let state = state.and_then(|kv| Machine::open(kv, Arc::new(home)));
         let state = state.map_err(|source| FolderError::State { path: path(), source })?;
         Ok((log, state))

@@ -8,9 +8,10 @@
 pub struct KvError(pub String);
 
 impl KvError {
-    /// Whether what was read is not what was written, in the words of RocksDB's statuses.
+    /// Whether what was written cannot be had from the disk any more, in the words of RocksDB's statuses. Other failures may
+    /// pass, such as the want of file descriptors.
     pub fn is_corruption(&self) -> bool {
-        self.0.starts_with("Corruption")
+        navarch_raft_contract::snapshot::is_loss(&self.0)
     }
 }
 

@@ -17,6 +17,7 @@ use std::{
     },
 };
 
+use navarch_raft_contract::snapshot::is_loss;
 use navarch_raft_contract::{
     Applied, AppliedState, ApplyError, CommittedEntry, ConfState, Index, ReadError, Revision, SnapshotError,
     SnapshotMeta, SnapshotSink, SnapshotSource, StateMachine,
@@ -59,7 +60,7 @@ fn corrupt(what: &str) -> ApplyError {
     ApplyError::Corrupt(what.to_owned())
 }
 
-fn failed(error: KvError) -> ApplyError {
+pub(crate) fn failed(error: KvError) -> ApplyError {
     if error.is_corruption() { ApplyError::Corrupt(error.0) } else { ApplyError::Database(error.0) }
 }
 
@@ -70,7 +71,7 @@ fn unreadable(error: KvError) -> ReadError {
 pub(crate) fn decode_meta(record: Option<Vec<u8>>) -> Result<Meta, String> {
     match record {
         None => Ok(Meta { revision: FIRST_REVISION, ..Meta::default() }),
-        Some(bytes) => Meta::decode(bytes.as_slice()).map_err(|error| format!("applied state: {error}")),
+        Some(bytes) => Meta::decode(bytes.as_slice()).map_err(|error| format!("corrupt applied state: {error}")),
     }
 }
 
@@ -126,7 +127,9 @@ impl<K: Kv + 'static> Machine<K> {
     fn look<T>(&self, read: impl for<'v> FnOnce(&K::View<'v>) -> Result<T, ReadError>) -> Result<T, ReadError> {
         let kv = self.kv.read();
         let found = read(&kv.view());
-        if let Err(ReadError::Database(why)) = &found {
+        if let Err(ReadError::Database(why)) = &found
+            && is_loss(why)
+        {
             self.damage.note(|| why.clone());
         }
         found

@@ -117,6 +117,10 @@ pub fn rebase<F: Kv, K: Kv>(
         let shown = || String::from_utf8_lossy(key).into_owned();
         let stored = stored.ok_or_else(|| damaged(format!("the value of {} is missing", shown())))?;
         let version = Version::decode(&stored).ok_or_else(|| damaged(format!("the value record of {}", shown())))?;
+        // What was said of it when it was written: a state with a value that is another one must not be given new hashes.
+        if hash::share(key, latest.modified, version.value) != latest.hash {
+            return Err(damaged(format!("the value of {} is not what was written", shown())));
+        }
         let value = match fate(key, version.value) {
             Fate::Keep => version.value.to_vec(),
             Fate::Replace(value) => value,

@@ -21,7 +21,7 @@ use prost::Message as _;
 use crate::{
     Machine, RocksConfig, RocksKv, RocksLog,
     archive::{self, ArchiveHeader},
-    damage::{remove_file, write_whole},
+    damage::{forget, remove_file, write_whole},
     folder::{DataFolder, FolderError},
     kv::{Home, KvError},
     machine::snapshot::Receiver,
@@ -220,6 +220,8 @@ pub(crate) fn complete(folder: &Path, config: &RocksConfig) -> Result<bool, Fold
     let bootstrap = plan.bootstrap.unwrap_or_default();
     database.begin_anew(&bootstrap, plan.index, plan.entry_term, plan.term).map_err(log)?;
     RocksHome::point(folder, &folder.join(&plan.state)).map_err(io)?;
+    // Whatever was said of the old state and of its members.
+    forget(folder).map_err(io)?;
     remove_file(folder, PLAN).map_err(io)?;
     tracing::warn!(group = bootstrap.cluster_id, index = plan.index, "a recovery was completed");
     Ok(true)

@@ -415,3 +415,56 @@ fn a_condemned_state_is_discarded_if_there_are_others_and_kept_if_not() {
     let (_, state) = folder.open_as(1, &config).unwrap();
     assert_eq!((state.applied_index(), state.hash()), (2, sender.hash()));
 }
+
+#[test]
+fn a_value_that_is_not_what_was_written_is_not_taken_over() {
+    use navarch_storage::kv::{Kv, WriteSet};
+    let temp = tempfile::tempdir().unwrap();
+    survivor(temp.path());
+    {
+        let (_folder, _, state) = open(temp.path());
+        let key = navarch_storage::keys::version(b"key-3", 3);
+        let kv = state.kv();
+        let mut value = kv.get(&key).unwrap().unwrap();
+        *value.last_mut().unwrap() ^= 1;
+        let mut set = WriteSet::default();
+        set.put(key, value);
+        kv.write(set).unwrap();
+        kv.flush().unwrap();
+    }
+    let recovery = Recovery::prepare(temp.path(), &RocksConfig::default()).unwrap();
+    let error = recovery.carry_out("group-2", NOW_MS, &only_two).unwrap_err().to_string();
+    assert!(error.contains("the value of key-3 is not what was written"), "{error}");
+    // And one that is condemned is not condemned any more once it was made anew.
+    let temp = tempfile::tempdir().unwrap();
+    survivor(temp.path());
+    let members = ConfState { voters: vec![1, 2, 3], ..ConfState::default() };
+    damage::note_members(temp.path(), &members).unwrap();
+    damage::condemn(temp.path(), &Condemned { reason: "a doubt".into(), members }).unwrap();
+    Recovery::prepare(temp.path(), &RocksConfig::default()).unwrap().carry_out("group-2", NOW_MS, &only_two).unwrap();
+    assert_eq!(damage::condemned(temp.path()).unwrap(), None);
+    assert_eq!(damage::noted_members(temp.path()).unwrap(), None);
+    check_recovered(temp.path());
+}
+
+#[test]
+fn a_state_that_cannot_be_opened_is_told_as_damaged() {
+    use navarch_raft_contract::ApplyError;
+    let temp = tempfile::tempdir().unwrap();
+    {
+        let (_folder, _, state) = open(temp.path());
+        state.apply(&[put(1, "key", "the value")]).unwrap();
+        state.flush().unwrap();
+    }
+    for file in fs::read_dir(temp.path().join("state")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "sst") {
+            let mut bytes = fs::read(&path).unwrap();
+            bytes.iter_mut().take(200).for_each(|byte| *byte ^= 0x55);
+            fs::write(&path, bytes).unwrap();
+        }
+    }
+    let folder = DataFolder::acquire(temp.path()).unwrap();
+    let error = folder.open(&RocksConfig::default()).err().unwrap();
+    assert!(matches!(error, FolderError::State { source: ApplyError::Corrupt(_), .. }), "{error}");
+}

@@ -31,12 +31,18 @@ pub enum SnapshotError {
     Database(String),
 }
 
+/// Whether a database's message says that what was written cannot be had from the disk any more: a checksum that differs, a
+/// record that cannot be decoded, a sector that cannot be read.
+pub fn is_loss(why: &str) -> bool {
+    why.starts_with("Corruption") || why.starts_with("corrupt ") || why.contains("Input/output error")
+}
+
 impl SnapshotError {
     /// Whether bytes are not what they must be; otherwise something failed that may go well the next time.
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Damaged(_) => true,
-            Self::Database(why) => why.starts_with("Corruption"),
+            Self::Database(why) => is_loss(why),
             Self::Io(_) => false,
         }
     }

@@ -4,6 +4,7 @@
 
 mod fixture;
 mod links;
+mod probes;
 mod proposals;
 mod refusals;
 mod snapshots;

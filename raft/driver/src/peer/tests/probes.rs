@@ -1,0 +1,33 @@
+//! Asking whether a member lives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::fixture::{CLUSTER, Ca};
+use crate::peer::{Found, PeerConfig, probe};
+
+#[tokio::test]
+async fn a_member_is_told_from_somebody_and_from_nobody() {
+    let ca = Ca::new();
+    let one = ca.member(1);
+    let config = ca.config(2);
+    assert_eq!(probe(&config, 1, &one.address()).await, Found::Member);
+    // It was asked and not disturbed: again.
+    assert_eq!(probe(&config, 1, &one.address()).await, Found::Member);
+    // Another group, as after a recovery; another member; and what is no member at all but holds on to connections.
+    let tls = Arc::new(ArcSwap::from_pointee(ca.tls(2, "other")));
+    let mut other = PeerConfig::new(2, "other", config.listen, tls);
+    other.connect_timeout = Duration::from_secs(60);
+    assert!(matches!(probe(&other, 1, &one.address()).await, Found::Somebody(_)));
+    assert!(matches!(probe(&config, 3, &one.address()).await, Found::Somebody(_)));
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let tls = Arc::new(ArcSwap::from_pointee(ca.tls(2, CLUSTER)));
+    let hasty =
+        PeerConfig { connect_timeout: Duration::from_millis(200), ..PeerConfig::new(2, CLUSTER, config.listen, tls) };
+    assert!(matches!(probe(&hasty, 1, &address).await, Found::Somebody(_)));
+    drop(silent);
+    assert!(matches!(probe(&config, 1, &address).await, Found::Nobody(_)));
+}
