@@ -39,6 +39,7 @@ impl Core {
         let snapshot = (ready.snapshot().get_metadata().index > 0).then(|| snapshot_to_meta(ready.snapshot()));
         if let Some(meta) = &snapshot {
             self.node.mut_store().restart_after(meta);
+            self.installing = meta.index;
             // What was to be applied, and who was to be answered from here, is in it.
             effects.committed.clear();
         }
