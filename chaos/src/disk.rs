@@ -12,9 +12,28 @@ use parking_lot::Mutex;
 
 use crate::{Backend, Bug, Opened, simlog::SimLog};
 
-/// The power went.
+/// Why a write or a sync came to nothing. Either way the member must be at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PowerCut;
+pub enum DiskError {
+    /// The power went.
+    PowerCut,
+    /// The disk reports an error. How much of the write is there is not known.
+    Failed,
+}
+
+impl DiskError {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::PowerCut => "power cut",
+            Self::Failed => "input/output error",
+        }
+    }
+}
+
+fn failed(error: DiskError) -> KvError {
+    KvError(error.words().into())
+}
 
 #[derive(Default)]
 struct Inner {
@@ -22,7 +41,10 @@ struct Inner {
     unsynced: Vec<u8>,
     steps: u64,
     crash_at: Option<u64>,
-    dead: bool,
+    fail_at: Option<u64>,
+    dead: Option<DiskError>,
+    discarded: u64,
+    torn: u64,
 }
 
 /// One member's disk. The log is a file on it; the state's flushes are steps of it.
@@ -33,22 +55,26 @@ pub struct Disk {
 
 impl Inner {
     /// Counts a moment at which the power can go.
-    fn step(&mut self) -> Result<(), PowerCut> {
-        if self.dead || self.crash_at == Some(self.steps) {
-            self.dead = true;
-            return Err(PowerCut);
+    fn step(&mut self) -> Result<(), DiskError> {
+        let planned = |at: Option<u64>, error| (at == Some(self.steps)).then_some(error);
+        let error = self.dead.or(planned(self.crash_at, DiskError::PowerCut));
+        self.dead = error.or(planned(self.fail_at, DiskError::Failed));
+        match self.dead {
+            Some(error) => Err(error),
+            None => {
+                self.steps += 1;
+                Ok(())
+            }
         }
-        self.steps += 1;
-        Ok(())
     }
 }
 
 impl Disk {
     /// Appends to the file; in the cache only.
-    pub fn append(&self, bytes: &[u8]) -> Result<(), PowerCut> {
+    pub fn append(&self, bytes: &[u8]) -> Result<(), DiskError> {
         let mut inner = self.inner.lock();
-        if inner.dead {
-            return Err(PowerCut);
+        if let Some(error) = inner.dead {
+            return Err(error);
         }
         let done = inner.step();
         // Also a write that is cut short may have reached the cache in part: the torn tail is cut from here.
@@ -57,7 +83,7 @@ impl Disk {
     }
 
     /// Makes the file durable.
-    pub fn sync(&self) -> Result<(), PowerCut> {
+    pub fn sync(&self) -> Result<(), DiskError> {
         let mut inner = self.inner.lock();
         inner.step()?;
         let mut unsynced = std::mem::take(&mut inner.unsynced);
@@ -66,7 +92,7 @@ impl Disk {
     }
 
     /// A step of another kind.
-    pub fn step(&self) -> Result<(), PowerCut> {
+    pub fn step(&self) -> Result<(), DiskError> {
         self.inner.lock().step()
     }
 
@@ -88,9 +114,19 @@ impl Disk {
         let mut inner = self.inner.lock();
         let kept = (torn % (inner.unsynced.len() as u64 + 1)) as usize;
         let tail = inner.unsynced[..kept].to_vec();
+        inner.torn += u64::from(kept > 0 && kept < inner.unsynced.len());
+        inner.discarded += (inner.unsynced.len() - kept) as u64;
         inner.durable.extend(tail);
         inner.unsynced.clear();
-        (inner.dead, inner.crash_at) = (false, None);
+        (inner.dead, inner.crash_at, inner.fail_at) = (None, None, None);
+    }
+
+    /// The process ends and the machine does not: what was written is read back.
+    fn kill(&self) {
+        let mut inner = self.inner.lock();
+        let mut written = std::mem::take(&mut inner.unsynced);
+        inner.durable.append(&mut written);
+        inner.dead = None;
     }
 }
 
@@ -119,7 +155,7 @@ impl Kv for SimKv {
     }
 
     fn flush(&self) -> Result<(), KvError> {
-        self.disk.step().map_err(|PowerCut| KvError("power cut".into()))?;
+        self.disk.step().map_err(failed)?;
         self.memory.flush()
     }
 }
@@ -145,7 +181,7 @@ impl Home for SimHome {
     }
 
     fn adopt(&self, staged: SimKv) -> Result<SimKv, KvError> {
-        self.0.step().map_err(|PowerCut| KvError("power cut".into()))?;
+        self.0.step().map_err(failed)?;
         Ok(staged)
     }
 
@@ -193,15 +229,35 @@ impl Backend for SimBackend {
         self.disk.crash(torn);
     }
 
+    fn kill(&mut self) {
+        self.disk.kill();
+    }
+
     fn dead(&self) -> bool {
-        self.disk.inner.lock().dead
+        self.disk.inner.lock().dead.is_some()
+    }
+
+    fn failed(&self) -> bool {
+        self.disk.inner.lock().dead == Some(DiskError::Failed)
+    }
+
+    fn discarded_bytes(&self) -> u64 {
+        self.disk.inner.lock().discarded
     }
 
     fn steps(&self) -> u64 {
         self.disk.inner.lock().steps
     }
 
+    fn torn_writes(&self) -> u64 {
+        self.disk.inner.lock().torn
+    }
+
     fn plan_crash(&mut self, step: Option<u64>) {
         self.disk.inner.lock().crash_at = step;
+    }
+
+    fn plan_failure(&mut self, step: Option<u64>) {
+        self.disk.inner.lock().fail_at = step;
     }
 }

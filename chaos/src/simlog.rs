@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use crate::{
     Bug,
-    disk::{Disk, PowerCut},
+    disk::{Disk, DiskError},
 };
 
 #[derive(Clone, Default)]
@@ -43,8 +43,8 @@ pub struct SimLog {
     entries: AtomicU64,
 }
 
-fn cut(_: PowerCut) -> LogError {
-    LogError::Database("power cut".into())
+fn cut(error: DiskError) -> LogError {
+    LogError::Database(error.words().into())
 }
 
 impl SimLog {

@@ -28,6 +28,8 @@ pub struct Members {
     running: Vec<Option<Child>>,
     /// Ids in the cluster: a machine that joins again gets another one.
     ids: Vec<u64>,
+    /// The machines that are nodes and no members.
+    nodes: Vec<usize>,
 }
 
 impl Members {
@@ -46,7 +48,7 @@ impl Members {
     pub fn start_with(name: &str, count: usize, options: Options) -> Self {
         let name = format!("nv-{name}-{}", std::process::id());
         let folder = tempfile::Builder::new().prefix(&name).tempdir().unwrap();
-        let mut members = Self { name, folder, options, running: Vec::new(), ids: Vec::new() };
+        let mut members = Self { name, folder, options, running: Vec::new(), ids: Vec::new(), nodes: Vec::new() };
         let ip = |args: &[&str]| must(Command::new("ip").args(args));
         let switch = members.switch();
         ip(&["netns", "add", &switch]);
@@ -253,6 +255,26 @@ impl Members {
         member
     }
 
+    /// A new machine joins as a node, by this member, with images preloaded. Returns its number.
+    pub fn join_node(&mut self, by: usize) -> usize {
+        let token = must(&mut self.navarch(by, &["token", "create", "--role", "node"]));
+        let machine = self.add();
+        self.nodes.push(machine);
+        crate::images::preload(&self.data_dir(machine).join("images"));
+        let (name, server) = (format!("m{machine}"), format!("https://{}:6443", self.address(by)));
+        let address = self.address(machine);
+        let args = ["join", "--token", token.trim(), "--node-name", &name, "--node-ip", &address, &server];
+        let command = self.navarch(machine, &args);
+        self.spawn(machine, command);
+        machine
+    }
+
+    /// Starts the agent of a machine that has joined as a node.
+    pub fn run_agent(&mut self, machine: usize) {
+        let command = self.navarch(machine, &["agent"]);
+        self.spawn(machine, command);
+    }
+
     /// The folder of everything.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -351,6 +373,9 @@ impl Drop for Members {
                 let lines: Vec<&str> = log.lines().collect();
                 println!("member {member}:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
             }
+        }
+        for machine in &self.nodes {
+            let _ = self.navarch(*machine, &["reset", "--yes"]).output();
         }
         for member in 0..self.running.len() {
             let _ = Command::new("ip").args(["netns", "del", &self.namespace(member)]).output();

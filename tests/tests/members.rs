@@ -145,3 +145,47 @@ fn a_dead_member_is_replaced_and_the_new_one_gets_a_snapshot() {
     let other = if leader == new { alive } else { new };
     put_until_acknowledged(&members, other, "w-last");
 }
+
+/// Pods of a Deployment that are ready.
+fn ready(members: &Members, by: usize) -> Result<u64, String> {
+    let text = members.kubectl(by, &["get", "deployment", "page", "-o", "json"])?;
+    let object: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    Ok(object["status"]["readyReplicas"].as_u64().unwrap_or(0))
+}
+
+fn until_ready(members: &Members, by: usize, replicas: u64) {
+    members.kubectl(by, &["scale", "deployment/page", &format!("--replicas={replicas}")]).unwrap();
+    eventually("so many pods are ready", || match ready(members, by)? {
+        now if now == replicas => Ok(()),
+        now => Err(format!("{now} ready")),
+    });
+}
+
+#[test]
+fn a_node_goes_on_with_other_members_than_the_one_it_joined_by() {
+    let mut members = Members::start("roam", 3);
+    let node = members.join_node(0);
+    let container = json!({"name": "web", "image": "docker.io/shop/busybox:1", "imagePullPolicy": "Never",
+        "command": ["sleep", "100000"]});
+    let page = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "page"},
+        "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "page"}},
+            "template": {"metadata": {"labels": {"app": "page"}},
+                "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]}}}});
+    let file = members.folder().join("page.json");
+    std::fs::write(&file, page.to_string()).unwrap();
+    members.kubectl(0, &["create", "-f", &file.to_string_lossy()]).unwrap();
+    until_ready(&members, 0, 1);
+    // One member after the other is away; the node is a node all the time.
+    for (away, by, replicas) in [(0, 1, 2), (1, 2, 3), (2, 0, 2)] {
+        members.kill(away);
+        members.leader(by, Some(away));
+        until_ready(&members, by, replicas);
+        members.run(away);
+    }
+    // An agent that starts while the member it joined by is gone knows the others.
+    members.kill(0);
+    members.kill(node);
+    members.run_agent(node);
+    members.leader(1, Some(0));
+    until_ready(&members, 1, 4);
+}

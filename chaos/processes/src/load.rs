@@ -160,7 +160,7 @@ impl Client {
                 return (Some(Answer::Refused), false);
             }
             // The quota alarm: nothing new is taken, and nothing happened.
-            (500, _) if object["message"].as_str().is_some_and(|text| text.contains("space is used up")) => {
+            (500, _) if object["message"].as_str().is_some_and(|text| text.contains("NOSPACE")) => {
                 count(&self.tally.refused);
                 return (Some(Answer::Refused), false);
             }

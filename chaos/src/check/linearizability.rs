@@ -58,15 +58,15 @@ fn check_key(key: &str, operations: &[&Operation], steps_max: u64) -> Result<u64
 /// An answer must be of a kind that the question has, and come after it.
 fn sound(operation: &Operation) -> Result<(), Fault> {
     let Some(answered) = &operation.answered else { return Ok(()) };
-    let fits = match (&operation.act, &answered.what) {
-        (_, Answer::Refused) => true,
-        (Act::Read, Answer::Found { .. } | Answer::Absent) => true,
-        (Act::Put { .. } | Act::Swap { .. } | Act::Delete { .. }, Answer::Done { .. }) => true,
-        (Act::Swap { .. } | Act::Delete { expected: Some(_) } | Act::Check { .. }, Answer::Conflict { .. }) => true,
-        (Act::Delete { .. }, Answer::Absent) => true,
-        (Act::Check { .. }, Answer::Held) => true,
-        _ => false,
-    };
+    let fits = matches!(
+        (&operation.act, &answered.what),
+        (_, Answer::Refused)
+            | (Act::Read, Answer::Found { .. } | Answer::Absent)
+            | (Act::Put { .. } | Act::Swap { .. } | Act::Delete { .. }, Answer::Done { .. })
+            | (Act::Swap { .. } | Act::Delete { expected: Some(_) } | Act::Check { .. }, Answer::Conflict { .. })
+            | (Act::Delete { .. }, Answer::Absent)
+            | (Act::Check { .. }, Answer::Held)
+    );
     if fits && answered.at >= operation.called {
         return Ok(());
     }

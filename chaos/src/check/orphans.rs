@@ -189,7 +189,7 @@ fn once_a_node(owner: &Value, pods: &[&Value], wrong: &mut Vec<String>) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
     use serde_json::json;
 
     use super::*;

@@ -15,6 +15,7 @@ use navarch_auth::view::{CachesView, ObjectView};
 use navarch_auth::{Authenticator, Authorizer, JOIN_PATH, Pki, VirtualResources};
 use navarch_client::{Client, InformerFactory};
 use navarch_config::Settings;
+use navarch_raft_contract::RoomLevel;
 use navarch_registry::allocate::ServiceNetwork;
 use navarch_registry::{Registry, Table};
 use navarch_scheduler::framework::Framework;
@@ -192,14 +193,27 @@ impl ControlPlane {
         // Every other leader finds the cluster furnished by the first.
         if !this.identity.joined {
             let registry = this.pipeline.registry();
-            bootstrap::run(registry, &*this.view, &this.settings).await.map_err(OpenError::Bootstrap)?;
+            let furnished = bootstrap::run(registry, &*this.view, &this.settings).await;
+            this.unless_full(furnished)?;
             // With others, the leader does that: it knows who is there.
             if this.members.roster.members().len() == 1 {
                 let reach = this.members.reach(this.identity.member);
-                bootstrap::publish(registry, &reach).await.map_err(OpenError::Bootstrap)?;
+                this.unless_full(bootstrap::publish(registry, &reach).await)?;
             }
         }
         Ok(this)
+    }
+
+    /// A full disk is no reason not to start: whoever makes room needs the API for it. What is missing is made at the next
+    /// start.
+    fn unless_full(&self, written: Result<(), ApiError>) -> Result<(), OpenError> {
+        match written {
+            Err(error) if self.store.store.room() != RoomLevel::Ample => {
+                tracing::warn!(%error, "the cluster's first objects are not all as they should be");
+                Ok(())
+            }
+            other => other.map_err(OpenError::Bootstrap),
+        }
     }
 
     fn write_kubeconfig(&self) -> Result<(), OpenError> {

@@ -56,7 +56,8 @@ impl Members {
                 return Ok(answer);
             }
             let txn = roster::put(&records).map_err(ApiError::internal)?;
-            match self.store.commit(txn, None, deadline).await {
+            // Also when a disk is full: it may be the disk of the member that is to be replaced.
+            match self.store.commit_reserved(txn, deadline).await {
                 Ok(_) => return Ok(answer),
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(unavailable(&error)),

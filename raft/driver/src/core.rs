@@ -215,6 +215,8 @@ pub struct Core {
     election_persist: u64,
     persisted: Index,
     applied: Index,
+    /// The last snapshot that was handed out to be installed; until it is, `applied` is less.
+    installing: Index,
     /// A commit index that is not worth a write of its own: it goes with the next one.
     unsaved_hard_state: Option<navarch_raft_contract::HardState>,
     reads: VecDeque<PendingRead>,
@@ -249,6 +251,7 @@ impl Core {
             election_persist: 0,
             persisted: from.last_index,
             applied: from.applied,
+            installing: from.applied,
             unsaved_hard_state: None,
             reads: VecDeque::new(),
             leadership: Leadership { term: from.hard_state.term, ..Leadership::default() },
@@ -291,22 +294,28 @@ impl Core {
         members.voters == [self.config.member] && members.voters_outgoing.is_empty()
     }
 
+    /// Whether this member votes and does not stand for election: it has no state, or a snapshot is on its way into the
+    /// state. Then raft-rs would look for changes of members in entries that are not applied yet, which the log does not
+    /// have any more, and would panic when it does not find them.
+    fn stands_back(&self) -> bool {
+        self.rebuilding || self.installing > self.applied
+    }
+
     fn take(&mut self, input: Input, effects: &mut Effects) -> Result<(), CoreError> {
         match input {
             Input::Tick => {
-                if self.rebuilding {
-                    // It votes, but without a state it must not lead: its election timeout never comes.
-                    let raft = &mut self.node.raft;
-                    raft.election_elapsed = raft.election_elapsed.min(self.config.election_ticks);
+                if self.stands_back() {
+                    self.node.raft.election_elapsed += 1;
+                } else {
+                    self.node.tick();
                 }
-                self.node.tick();
                 for read in &mut self.reads {
                     read.asked = read.asked.map(|ticks| ticks + 1).filter(|ticks| *ticks <= self.config.election_ticks);
                 }
             }
-            Input::Campaign if self.rebuilding => {}
+            Input::Campaign if self.stands_back() => {}
             Input::Campaign => self.node.campaign()?,
-            Input::Message(message) if self.rebuilding && message.get_msg_type() == MessageType::MsgTimeoutNow => {}
+            Input::Message(message) if self.stands_back() && message.get_msg_type() == MessageType::MsgTimeoutNow => {}
             // What a peer sends wrong is its own affair: the message is refused, and this member goes on.
             Input::Message(message) => {
                 if let Err(error) = self.node.step(*message) {

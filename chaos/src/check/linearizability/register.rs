@@ -2,13 +2,49 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::check::history::{Act, Answer, Answered, Operation};
+use crate::check::history::{Act, Answer, Operation};
 
 /// An operation as the search sees it.
 pub(super) struct Step<'a> {
     pub operation: &'a Operation,
     /// The number that stands for the value it writes or finds.
     value: usize,
+    /// The revision that a write took: as answered or, without an answer, as those say who found its value.
+    revision: Option<u64>,
+    /// It was not answered, and nobody can tell its value or its revision: it matters only where there was nothing.
+    unseen: bool,
+}
+
+impl Step<'_> {
+    /// The revision that it took, if it was answered with one.
+    pub(super) fn answered_revision(&self) -> Option<u64> {
+        self.revision.filter(|_| self.operation.answered.is_some())
+    }
+
+    /// The revision that it found, if it is a read that found something.
+    pub(super) fn found_revision(&self) -> Option<u64> {
+        match what(self.operation) {
+            Some(Answer::Found { revision, .. }) => Some(*revision),
+            _ => None,
+        }
+    }
+
+    /// Whether two operations without answers can stand for one another: then the earlier one is used first.
+    pub(super) fn is_twin(&self, of: &Self) -> bool {
+        let kind = |act: &Act| match act {
+            Act::Put { .. } => (0, None),
+            Act::Swap { expected, .. } => (1, Some(*expected)),
+            Act::Delete { expected } => (2, *expected),
+            Act::Read => (3, None),
+            Act::Check { expected } => (4, Some(*expected)),
+        };
+        let key = |step: &Self| (kind(&step.operation.act), step.value, step.revision);
+        key(self) == key(of)
+    }
+}
+
+fn what(operation: &Operation) -> Option<&Answer> {
+    operation.answered.as_ref().map(|answered| &answered.what)
 }
 
 /// What the key is.
@@ -23,6 +59,11 @@ pub(super) struct State {
 }
 
 impl State {
+    /// The highest revision that is known to have been taken.
+    pub(super) fn least(&self) -> u64 {
+        self.least
+    }
+
     fn exists(&self) -> bool {
         self.value != 0
     }
@@ -61,80 +102,111 @@ impl State {
     }
 }
 
+/// What the answers of all operations say about writes that were not answered.
+#[derive(Default)]
+struct Known<'a> {
+    /// Values that were found, with the revision where all agree on it.
+    found: BTreeMap<&'a str, Option<u64>>,
+    /// How many operations write a value.
+    writers: BTreeMap<&'a str, usize>,
+    /// Revisions of which it is known what was written there.
+    explained: BTreeSet<u64>,
+    /// Revisions that somebody expected or met.
+    mentioned: BTreeSet<u64>,
+    /// A conflict does not say what it met.
+    untold: bool,
+    /// Something depends on whether the key was there, whatever it was.
+    existence: bool,
+}
+
+impl<'a> Known<'a> {
+    fn from(operations: &[&'a Operation]) -> Self {
+        let mut known = Self { explained: [0].into(), ..Self::default() };
+        operations.iter().for_each(|operation| known.take(operation));
+        known
+    }
+
+    fn take(&mut self, operation: &'a Operation) {
+        if let Act::Put { value } | Act::Swap { value, .. } = &operation.act {
+            *self.writers.entry(value).or_default() += 1;
+        }
+        if let Act::Swap { expected, .. } | Act::Delete { expected: Some(expected) } | Act::Check { expected } =
+            &operation.act
+        {
+            // What was expected in vain need not have been.
+            if !matches!(what(operation), Some(Answer::Conflict { .. } | Answer::Absent | Answer::Refused)) {
+                self.mentioned.insert(*expected);
+            }
+        }
+        self.existence |= operation.act == Act::Delete { expected: None };
+        match what(operation) {
+            Some(Answer::Found { value, revision }) => {
+                let known = self.found.entry(value).or_insert(Some(*revision));
+                *known = known.filter(|known| known == revision);
+                self.explained.insert(*revision);
+            }
+            Some(Answer::Done { revision: Some(revision) }) => {
+                self.explained.insert(*revision);
+            }
+            Some(Answer::Conflict { actual: Some(actual) }) => {
+                self.mentioned.insert(*actual);
+            }
+            Some(Answer::Conflict { actual: None }) => self.untold = true,
+            _ => {}
+        }
+    }
+
+    /// No answer can be about a change whose value nobody found, except that there was one.
+    fn all_told(&self) -> bool {
+        !self.untold && self.mentioned.is_subset(&self.explained)
+    }
+}
+
 /// The operations to be placed: without those that certainly did nothing or of which nobody could tell.
 pub(super) fn steps<'a>(operations: &[&'a Operation]) -> Vec<Step<'a>> {
-    let mut values = BTreeMap::new();
-    let useless = useless_values(operations);
-    let matters = |operation: &&&Operation| match (&operation.answered, &operation.act) {
-        (Some(Answered { what: Answer::Refused, .. }), _) => false,
-        (None, Act::Read | Act::Check { .. }) => false,
-        (None, Act::Put { value } | Act::Swap { value, .. }) => !useless.contains(value.as_str()),
-        _ => true,
+    let known = Known::from(operations);
+    let not_found = |operation: &Operation| match (&operation.act, &operation.answered) {
+        (Act::Put { value } | Act::Swap { value, .. }, None) => !known.found.contains_key(value.as_str()),
+        _ => false,
     };
-    let kept = operations.iter().filter(matters);
-    let steps = kept.map(|operation| {
-        let text = match (&operation.act, operation.answered.as_ref().map(|answered| &answered.what)) {
+    let all_told = known.all_told();
+    let matters = |operation: &&&Operation| match (what(operation), &operation.act) {
+        (Some(Answer::Refused), _) | (None, Act::Read | Act::Check { .. }) => false,
+        _ => known.existence || !all_told || !not_found(operation),
+    };
+    // All values that were never found are one: nobody can tell them apart.
+    let mut values = BTreeMap::new();
+    let steps = operations.iter().filter(matters).map(|operation| {
+        let text = match (&operation.act, what(operation)) {
             (Act::Put { value } | Act::Swap { value, .. }, _) => Some(value),
             (Act::Read, Some(Answer::Found { value, .. })) => Some(value),
             _ => None,
         };
-        let next = values.len() + 1;
-        let value = text.map_or(0, |text| *values.entry(text.as_str()).or_insert(next));
-        Step { operation, value }
+        let next = values.len() + 2;
+        let not_found = not_found(operation);
+        let value = match text {
+            None => 0,
+            Some(_) if not_found => 1,
+            Some(text) => *values.entry(text.as_str()).or_insert(next),
+        };
+        let revision = match (what(operation), text) {
+            (Some(Answer::Done { revision }), _) => *revision,
+            (None, Some(text)) if known.writers.get(text.as_str()) == Some(&1) => {
+                known.found.get(text.as_str()).copied().flatten()
+            }
+            _ => None,
+        };
+        Step { operation, value, revision, unseen: not_found && all_told }
     });
     steps.collect()
 }
 
-/// Values whose unanswered writes can be left out: if some order explains the history with them, one does without. That is
-/// so if nobody found the value and no answer depends on whether, or with which unexplained revision, the key was there.
-fn useless_values<'a>(operations: &[&'a Operation]) -> BTreeSet<&'a str> {
-    let (mut found, mut explained, mut mentioned) = (BTreeSet::new(), BTreeSet::from([0]), BTreeSet::new());
-    let mut written = BTreeSet::new();
-    for operation in operations {
-        match (&operation.act, operation.answered.as_ref().map(|answered| &answered.what)) {
-            (Act::Read, Some(Answer::Found { value, revision })) => {
-                found.insert(value.as_str());
-                explained.insert(*revision);
-            }
-            (Act::Delete { expected: None }, _) | (_, Some(Answer::Conflict { actual: None })) => {
-                return BTreeSet::new();
-            }
-            (Act::Swap { expected, .. }, None) => {
-                mentioned.insert(*expected);
-            }
-            _ => {}
-        }
-        match (&operation.act, operation.answered.as_ref().map(|answered| &answered.what)) {
-            (_, Some(Answer::Conflict { actual: Some(actual) })) => {
-                mentioned.insert(*actual);
-            }
-            (Act::Swap { expected, .. } | Act::Check { expected }, Some(Answer::Done { .. } | Answer::Held)) => {
-                mentioned.insert(*expected);
-            }
-            (Act::Delete { expected: Some(expected) }, _) => {
-                mentioned.insert(*expected);
-            }
-            _ => {}
-        }
-        if let Some(Answer::Done { revision: Some(revision) }) =
-            operation.answered.as_ref().map(|answered| &answered.what)
-        {
-            explained.insert(*revision);
-        }
-        if let (Act::Put { value } | Act::Swap { value, .. }, None) = (&operation.act, &operation.answered) {
-            written.insert(value.as_str());
-        }
-    }
-    if mentioned.is_subset(&explained) { &written - &found } else { BTreeSet::new() }
-}
-
 /// What the key is after the operation; `None` if the operation could not take effect there, or not with its answer.
 pub(super) fn apply(state: State, step: &Step<'_>) -> Option<State> {
-    let answer = step.operation.answered.as_ref().map(|answered| &answered.what);
-    let taken = match answer {
-        Some(Answer::Done { revision }) => *revision,
-        _ => None,
-    };
+    if step.unseen && state.exists() {
+        return None;
+    }
+    let (answer, taken) = (what(step.operation), step.revision);
     match (&step.operation.act, answer) {
         (Act::Read, Some(Answer::Found { revision, .. })) => {
             if state.value == step.value {

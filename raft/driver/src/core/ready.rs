@@ -40,6 +40,7 @@ impl Core {
         if let Some(meta) = &snapshot {
             self.node.mut_store().restart_after(meta);
             self.rebuilding = false;
+            self.installing = meta.index;
             // What was to be applied, and who was to be answered from here, is in it.
             effects.committed.clear();
         }

@@ -229,3 +229,35 @@ fn the_same_seed_draws_the_same_timeouts() {
     assert_eq!(timeouts(1), timeouts(1));
     assert!((1..20).any(|seed| timeouts(seed) != timeouts(0)));
 }
+
+/// A message of the leader, member 2, in term 5.
+fn from_leader(kind: MessageType) -> Message {
+    let mut message = Message { from: 2, to: 1, term: 5, ..Message::default() };
+    message.set_msg_type(kind);
+    message
+}
+
+/// raft-rs panics if it is told to: what is not applied yet is not in the log any more either.
+#[test]
+fn who_installs_a_snapshot_does_not_stand_for_election() {
+    let mut core = core_of(&[1, 2, 3], Arc::default(), 0, 0);
+    let members = ConfState { voters: vec![1, 2, 3], ..ConfState::default() };
+    let meta = SnapshotMeta { index: 8, term: 5, revision: 0, members };
+    let mut message = from_leader(MessageType::MsgSnapshot);
+    message.set_snapshot(crate::convert::meta_to_snapshot(&meta));
+    let effects = step(&mut core, Input::Message(Box::new(message)));
+    let written = effects.persist.last().unwrap();
+    assert_eq!(written.snapshot.as_ref().map(|meta| meta.index), Some(8));
+    step(&mut core, Input::Persisted { number: written.number });
+    let stands = |effects: &Effects| {
+        effects.messages.iter().any(|message| message.get_msg_type() == MessageType::MsgRequestPreVote)
+    };
+    for _ in 0..100 {
+        assert!(!stands(&step(&mut core, Input::Tick)));
+    }
+    assert!(!stands(&step(&mut core, Input::Campaign)));
+    let told = step(&mut core, Input::Message(Box::new(from_leader(MessageType::MsgTimeoutNow))));
+    assert!(told.messages.is_empty() && core.leadership().term == 5);
+    step(&mut core, Input::Applied { index: 8 });
+    assert!((0..3).any(|_| stands(&step(&mut core, Input::Tick))), "and at once when it is done: the leader is silent");
+}
