@@ -31,8 +31,10 @@ pub struct Registry {
 pub(crate) enum CommitError {
     /// The compare at this position did not hold.
     Conflict(usize),
-    /// Anything else.
+    /// The change was refused before it was proposed: of another state it may not be.
     Api(ApiError),
+    /// The store's word. The change may have been made, or will be: it must not be tried again.
+    Store(ApiError),
 }
 
 /// How long a read waits for a revision that is not here yet.
@@ -93,7 +95,7 @@ impl Registry {
         match self.store.commit(txn, call.write.fence_term, call.deadline).await {
             Ok(committed) => Ok(committed.first),
             Err(StoreError::Conflict { compare, .. }) => Err(CommitError::Conflict(compare)),
-            Err(error) => Err(CommitError::Api(store_error(error))),
+            Err(error) => Err(CommitError::Store(store_error(error))),
         }
     }
 

@@ -46,7 +46,7 @@ impl Registry {
             let name = meta::text(&candidate, "name").to_owned();
             match self.create_once(call, candidate).await {
                 Ok(object) => return Ok(object),
-                Err(CommitError::Api(error)) => return Err(error),
+                Err(CommitError::Api(error) | CommitError::Store(error)) => return Err(error),
                 // Another request took the address or port between our look and the commit.
                 Err(CommitError::Conflict(at)) if at > 0 => {}
                 Err(CommitError::Conflict(_)) => {

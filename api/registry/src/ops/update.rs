@@ -91,6 +91,7 @@ impl Registry {
         latest: bool,
     ) -> Result<(), ApiError> {
         match error {
+            CommitError::Store(error) => Err(error),
             CommitError::Api(error) if latest => Err(error),
             CommitError::Api(error) => {
                 self.barrier(call.deadline).await?;

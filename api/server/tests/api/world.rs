@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use navarch_admission::AdmissionChain;
@@ -9,13 +10,13 @@ use navarch_auth::token::Tokens;
 use navarch_auth::view::{CachesView, ObjectView};
 use navarch_auth::{Authenticator, Authorizer, Pki, VirtualResources};
 use navarch_cache::{CacheLimits, Caches};
-use navarch_raft_contract::{ApplySink, StateReader};
+use navarch_raft_contract::{ApplySink, Command, Index, Outcome, StateReader, Term};
 use navarch_raft_driver::{Config, NoPeers, Parts};
 use navarch_registry::allocate::ServiceNetwork;
 use navarch_registry::{Registry, Table};
 use navarch_server::{InProcess, Pipeline};
 use navarch_storage::{DataFolder, RocksConfig};
-use navarch_store::{Progress, Raft, Store};
+use navarch_store::{Consensus, ConsensusError, Progress, Raft, Store};
 use navarch_types::UserInfo;
 
 /// Everything that a server consists of, and nothing else running.
@@ -23,7 +24,31 @@ pub struct World {
     pub pipeline: Arc<Pipeline>,
     pub pki: Pki,
     pub store: Store,
+    /// While set, commands are carried out and their answers lost, as when leadership changes meanwhile.
+    pub lossy: Arc<AtomicBool>,
     _folder: DataFolder,
+}
+
+/// Consensus whose answers may be lost.
+struct Lossy {
+    raft: Raft,
+    lossy: Arc<AtomicBool>,
+}
+
+#[async_trait::async_trait]
+impl Consensus for Lossy {
+    async fn propose(&self, command: Command) -> Result<Outcome, ConsensusError> {
+        let answer = self.raft.propose(command).await;
+        if self.lossy.load(Ordering::Acquire) { Err(ConsensusError::Unknown) } else { answer }
+    }
+
+    async fn read_index(&self) -> Result<Index, ConsensusError> {
+        self.raft.read_index().await
+    }
+
+    fn leading_term(&self) -> Option<Term> {
+        self.raft.leading_term()
+    }
 }
 
 impl World {
@@ -46,7 +71,9 @@ impl World {
         let raft = navarch_raft_driver::start(Config::single(1, "test".to_owned()), parts).unwrap();
         let mut status = raft.watch();
         tokio::time::timeout(Duration::from_secs(30), status.wait_for(|s| s.ready)).await.unwrap().unwrap();
-        let store = Store::new(Arc::new(Raft::new(raft, None)), progress, reader);
+        let lossy = Arc::new(AtomicBool::new(false));
+        let consensus = Lossy { raft: Raft::new(raft, None), lossy: Arc::clone(&lossy) };
+        let store = Store::new(Arc::new(consensus), progress, reader);
         let pki = Pki::open(&dir.join("pki")).unwrap();
         let view: Arc<dyn ObjectView> = Arc::new(CachesView::new(Arc::clone(&caches)));
         let tokens = Tokens::new(Arc::clone(pki.service_account_key()), "https://kubernetes.default.svc.cluster.local");
@@ -59,7 +86,7 @@ impl World {
         let chain = AdmissionChain::new(view, Arc::clone(&authz));
         let admission = Arc::new(navarch_server::admission::Chain(Arc::new(chain)));
         let pipeline = Arc::new(Pipeline::new(registry, authn, authz, virtuals, admission));
-        Self { pipeline, pki, store, _folder: folder }
+        Self { pipeline, pki, store, lossy, _folder: folder }
     }
 
     /// A way in.

@@ -50,6 +50,33 @@ async fn create_refuses_what_makes_no_sense() {
     assert_eq!(error.code(), 404);
 }
 
+/// What was perhaps carried out is neither tried again nor told as something that certainly did not happen.
+#[tokio::test]
+async fn a_change_whose_answer_was_lost_is_told_as_such() {
+    let (_dir, world, client) = start().await;
+    let lose = |lossy| world.lossy.store(lossy, std::sync::atomic::Ordering::Release);
+    let first = client.create(&CONFIG_MAPS, Some("default"), config_map("a")).await.unwrap();
+    let mut second = first.clone();
+    second["data"]["a"] = "2".into();
+    lose(true);
+    let error = client.update(&CONFIG_MAPS, "a", second.clone()).await.unwrap_err();
+    assert!(error.is(Reason::Timeout) && error.code() == 504, "{error}");
+    lose(false);
+    let now = client.get(&CONFIG_MAPS, "a").await.unwrap();
+    assert_eq!(now["data"]["a"], "2");
+    // Without a resourceVersion it is not made twice either.
+    lose(true);
+    let error = client.update(&CONFIG_MAPS, "a", json!({"metadata": {"name": "a"}, "data": {"a": "3"}})).await;
+    assert!(error.as_ref().unwrap_err().is(Reason::Timeout), "{error:?}");
+    let error = client.create(&CONFIG_MAPS, Some("default"), config_map("b")).await.unwrap_err();
+    assert!(error.is(Reason::Timeout), "{error}");
+    let error = client.delete(&CONFIG_MAPS, "a", json!({})).await.unwrap_err();
+    assert!(error.is(Reason::Timeout), "{error}");
+    lose(false);
+    assert_eq!(client.get(&CONFIG_MAPS, "a").await.unwrap_err().code(), 404);
+    assert_eq!(client.get(&CONFIG_MAPS, "b").await.unwrap()["metadata"]["name"], "b");
+}
+
 #[tokio::test]
 async fn updates_are_checked_against_what_the_client_saw() {
     let (_dir, _world, client) = start().await;

@@ -224,7 +224,13 @@ async fn waiting_proposals_share_a_sync() {
     let after = handle.figures();
     assert_eq!(after.commands - before.commands, 200);
     assert!(after.log.syncs - before.log.syncs < 20, "{after:?}");
-    assert_eq!(after.pending, 0);
+    // Their places are given back behind their answers.
+    within(async {
+        while handle.figures().pending > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     within(handle.shutdown()).await;
 }
 
