@@ -62,7 +62,8 @@ impl Members {
         }
         eventually("all vote", || {
             let status = members.status(0)?;
-            let voters = status["members"].as_array().into_iter().flatten().filter(|m| m["role"] != "learner").count();
+            let votes = |m: &&Value| m["role"] == "leader" || m["role"] == "voter";
+            let voters = status["members"].as_array().into_iter().flatten().filter(votes).count();
             if voters == count { Ok(()) } else { Err(status.to_string()) }
         });
         members
@@ -252,6 +253,7 @@ impl Members {
         let command =
             self.navarch(member, &["join", "--token", token.trim(), "--no-agent", "--node-name", &name, &server]);
         self.spawn(member, command);
+        self.until_serves(member);
         member
     }
 
