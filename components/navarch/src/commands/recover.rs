@@ -89,7 +89,9 @@ pub fn run(settings: &Settings, args: &RecoverArgs) -> Result<(), CommandError> 
         return Err("this member is the only one, and needs no others: `navarch server` or `navarch up` runs it".into());
     }
     let living: Vec<u64> = others.iter().filter(|other| other.lives()).map(|other| other.id).collect();
-    let quorum = quorum_lives(&facts.members, facts.member, &living);
+    let known: Vec<u64> = others.iter().map(|other| other.id).collect();
+    let members = members_in_doubt(&facts.members, facts.member_changes, facts.member, &known);
+    let quorum = quorum_lives(&members, facts.member, &living);
     let group = identity.new_group();
     if args.output == OutputFormat::Json {
         say!("{}", serde_json::to_string_pretty(&as_json(&facts, &others, &group, quorum))?);
@@ -154,6 +156,15 @@ async fn ask(config: &PeerConfig, id: u64, name: String, address: Option<String>
         None => Found::Nobody("its address is not known".to_owned()),
     };
     Other { id, name, address, found }
+}
+
+/// The members of whom a quorum would count. Changes of members in the log that the state does not show yet may have
+/// happened: then all that are known are taken for voters.
+fn members_in_doubt(members: &ConfState, changes: u64, own: u64, known: &[u64]) -> ConfState {
+    if changes == 0 {
+        return members.clone();
+    }
+    ConfState { voters: known.iter().copied().chain([own]).collect(), ..ConfState::default() }
 }
 
 /// Whether this member and those that live are a quorum; so are those that live alone, if this one has no vote.
@@ -317,5 +328,19 @@ mod tests {
         }
         assert_eq!(fate(1, b"navarch/alarms/2", b"{}"), Fate::Drop);
         assert_eq!(fate(1, b"core/pods/a/b", b"{}"), Fate::Keep);
+    }
+}
+
+#[cfg(test)]
+mod doubts {
+    use super::*;
+
+    #[test]
+    fn members_that_joined_lately_count_for_a_quorum() {
+        let alone = ConfState { voters: vec![1], ..ConfState::default() };
+        // The state is as old as the cluster; the log has two more members, who are gone.
+        assert!(quorum_lives(&members_in_doubt(&alone, 0, 1, &[]), 1, &[]));
+        assert!(!quorum_lives(&members_in_doubt(&alone, 4, 1, &[2, 3]), 1, &[]));
+        assert!(quorum_lives(&members_in_doubt(&alone, 4, 1, &[2, 3]), 1, &[3]));
     }
 }
