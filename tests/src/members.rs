@@ -377,7 +377,10 @@ impl Drop for Members {
             }
         }
         for machine in &self.nodes {
-            let _ = self.navarch(*machine, &["reset", "--yes"]).output();
+            let reset = self.navarch(*machine, &["reset", "--yes"]).output();
+            if let Some(failed) = reset.as_ref().ok().filter(|output| !output.status.success()) {
+                println!("reset left something behind: {}", describe(failed));
+            }
         }
         for member in 0..self.running.len() {
             let _ = Command::new("ip").args(["netns", "del", &self.namespace(member)]).output();
