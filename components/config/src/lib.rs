@@ -15,7 +15,7 @@ pub use cluster::ClusterSettings;
 pub use load::{SettingsError, load};
 pub use log::{LogFormat, LogSettings};
 pub use server::{ServerSettings, StoreSettings};
-pub use snapshots::SnapshotSettings;
+pub use snapshots::{SnapshotSettings, parse_seconds};
 
 use std::path::PathBuf;
 

@@ -45,20 +45,26 @@ impl SnapshotSettings {
     }
 }
 
+/// The seconds of a time such as `2h`, `90m` or `1d12h`; the empty text is 0. `None` if it is no time.
+pub fn parse_seconds(text: &str) -> Option<u64> {
+    let (mut seconds, mut rest): (u64, &str) = (0, text);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let count: u64 = rest[..digits].parse().ok()?;
+        let unit = rest[digits..].chars().next()?;
+        let (_, factor) = UNITS.into_iter().find(|(name, _)| *name == unit)?;
+        seconds = count.checked_mul(factor).and_then(|more| seconds.checked_add(more))?;
+        rest = &rest[digits + unit.len_utf8()..];
+    }
+    Some(seconds)
+}
+
 fn parse(text: &str) -> Result<Option<Duration>, String> {
     if text == "off" {
         return Ok(None);
     }
     let wrong = || "must be `off`, or a time such as 1h, 30m or 1d12h".to_owned();
-    let (mut seconds, mut rest): (u64, &str) = (0, text);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let count: u64 = rest[..digits].parse().map_err(|_| wrong())?;
-        let unit = rest[digits..].chars().next().ok_or_else(wrong)?;
-        let (_, factor) = UNITS.into_iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
-        seconds = count.checked_mul(factor).and_then(|more| seconds.checked_add(more)).ok_or_else(wrong)?;
-        rest = &rest[digits + unit.len_utf8()..];
-    }
+    let seconds = parse_seconds(text).ok_or_else(wrong)?;
     match seconds {
         0 => Err(wrong()),
         1..SECONDS_MIN => Err(format!("must be at least {SECONDS_MIN}s")),

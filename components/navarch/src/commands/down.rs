@@ -5,6 +5,7 @@ use std::time::Duration;
 use navarch_config::Settings;
 
 use super::{CommandError, service};
+use crate::join::state::Joined;
 use crate::{daemon, node, siblings};
 
 /// Longer than the stop deadlines of the supervision tree together.
@@ -16,7 +17,12 @@ pub fn run(settings: &Settings) -> Result<(), CommandError> {
         return Err("down needs root: it removes containers and network rules".into());
     }
     stop(settings, false)?;
-    node::clean_up(settings)?;
+    // Its pods carry the name that the machine joined with; without it none of them would be found.
+    let mut settings = settings.clone();
+    if let Some(joined) = Joined::load(&settings.data_dir)? {
+        joined.apply(&mut settings)?;
+    }
+    node::clean_up(&settings)?;
     say!("removed its pods, containers and network; data stays in {}", settings.data_dir.display());
     Ok(())
 }

@@ -21,7 +21,6 @@ use super::CommandError;
 use crate::cli::TokenCommand;
 use crate::process::admin_kubeconfig;
 
-const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
 /// Beyond this an end in time is none.
 const TTL_SECONDS_MAX: u64 = 10 * 365 * 86_400;
 
@@ -123,16 +122,7 @@ async fn delete(client: &Client, text: &str) -> Result<(), CommandError> {
 /// Says what is wrong with the text.
 pub fn parse_ttl(text: &str) -> Result<Duration, String> {
     let wrong = || "must be a time such as 2h, 90m or 1d12h".to_owned();
-    let mut seconds: u64 = 0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let count: u64 = rest[..digits].parse().map_err(|_| wrong())?;
-        let unit = rest[digits..].chars().next().ok_or_else(wrong)?;
-        let (_, factor) = UNITS.into_iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
-        seconds = count.checked_mul(factor).and_then(|more| seconds.checked_add(more)).ok_or_else(wrong)?;
-        rest = &rest[digits + unit.len_utf8()..];
-    }
+    let seconds = navarch_config::parse_seconds(text).ok_or_else(wrong)?;
     match seconds {
         0 => Err("must be longer than nothing: join tokens expire".to_owned()),
         1..=TTL_SECONDS_MAX => Ok(Duration::from_secs(seconds)),
