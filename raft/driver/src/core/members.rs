@@ -144,7 +144,8 @@ impl Core {
     fn caught_up(&self, id: u64) -> bool {
         let committed = self.node.raft.raft_log.committed;
         let progress = self.node.raft.prs().get(id);
-        progress.is_some_and(|at| at.recent_active && at.matched + CAUGHT_UP_ENTRIES >= committed)
+        // raft-rs takes a new member for active before a word of it was heard; only its acknowledgements tell that it lives.
+        progress.is_some_and(|at| at.recent_active && at.matched > 0 && at.matched + CAUGHT_UP_ENTRIES >= committed)
     }
 
     /// The first entry that a peer which receives a snapshot will ask for next: the log keeps it, so that the peer needs no

@@ -261,3 +261,22 @@ fn who_installs_a_snapshot_does_not_stand_for_election() {
     step(&mut core, Input::Applied { index: 8 });
     assert!((0..3).any(|_| stands(&step(&mut core, Input::Tick))), "and at once when it is done: the leader is silent");
 }
+
+#[test]
+fn a_learner_that_never_answered_gets_no_vote() {
+    let mut core = alone();
+    lead(&mut core);
+    let effects = step(&mut core, Input::ChangeMembers { id: 1, changes: vec![MemberChange::AddLearner(2)] });
+    let number = effects.persist.last().unwrap().number;
+    step(&mut core, Input::Persisted { number });
+    step(&mut core, Input::Applied { index: 2 });
+    let told: Vec<_> = core.peers().iter().map(|peer| (peer.id, peer.voter, peer.caught_up)).collect();
+    assert_eq!(told, [(2, false, false)]);
+    let promote = || Input::ChangeMembers { id: 2, changes: vec![MemberChange::Promote(2)] };
+    let refused = Err(Rejected::Members("it has not caught up yet"));
+    assert_eq!(step(&mut core, promote()).proposed, [(2, refused)]);
+    let mut answer = Message { from: 2, to: 1, term: 2, index: 2, ..Message::default() };
+    answer.set_msg_type(MessageType::MsgAppendResponse);
+    step(&mut core, Input::Message(Box::new(answer)));
+    assert_eq!(step(&mut core, promote()).proposed, [(2, Ok((3, 2)))]);
+}
