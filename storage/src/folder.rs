@@ -83,6 +83,9 @@ impl DataFolder {
     pub fn acquire(path: &Path) -> Result<Self, FolderError> {
         let io = |source| FolderError::Io { path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
+        // Its name is to survive a power cut as what is in it does.
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(io)?;
         let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(path.join("LOCK"));
         let lock = lock.map_err(io)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {

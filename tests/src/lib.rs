@@ -4,6 +4,7 @@
 //! sends can leave the machine, even when a rule is missing. Dropping it removes everything.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod disk;
 pub mod images;
 pub mod kubectl;
 pub mod members;

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::disk::Disk;
 use crate::{binary, describe, eventually, must};
 
 /// How members are run.
@@ -16,7 +17,7 @@ pub struct Options {
     pub settings: Vec<String>,
     /// Environment of their processes; `{member}` in a value is the member's number.
     pub environment: Vec<(String, String)>,
-    /// A file system in memory of so many MiB for each member's data.
+    /// A disk of so many MiB for each member's data, whose power can be cut.
     pub disk_mib: Option<u32>,
 }
 
@@ -30,6 +31,8 @@ pub struct Members {
     ids: Vec<u64>,
     /// The machines that are nodes and no members.
     nodes: Vec<usize>,
+    /// The machines' own disks, if they have any.
+    disks: Vec<Disk>,
 }
 
 impl Members {
@@ -48,7 +51,8 @@ impl Members {
     pub fn start_with(name: &str, count: usize, options: Options) -> Self {
         let name = format!("nv-{name}-{}", std::process::id());
         let folder = tempfile::Builder::new().prefix(&name).tempdir().unwrap();
-        let mut members = Self { name, folder, options, running: Vec::new(), ids: Vec::new(), nodes: Vec::new() };
+        let mut members =
+            Self { name, folder, options, running: Vec::new(), ids: Vec::new(), nodes: Vec::new(), disks: Vec::new() };
         let ip = |args: &[&str]| must(Command::new("ip").args(args));
         let switch = members.switch();
         ip(&["netns", "add", &switch]);
@@ -97,8 +101,8 @@ impl Members {
         ip(&["-n", &inside, "route", "add", "default", "via", "10.77.0.254"]);
         if let Some(size) = self.options.disk_mib {
             std::fs::create_dir(self.data_dir(member)).unwrap();
-            let size = format!("size={size}m");
-            must(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "navarch-test"]).arg(self.data_dir(member)));
+            let image = self.folder.path().join(format!("disk-{member}"));
+            self.disks.push(Disk::new(image, &self.data_dir(member), size));
         }
         self.running.push(None);
         self.ids.push(member as u64 + 1);
@@ -282,10 +286,15 @@ impl Members {
         self.folder.path()
     }
 
+    /// How often a member has logged this.
+    pub fn times_said(&self, member: usize, what: &str) -> usize {
+        let log = std::fs::read_to_string(self.folder.path().join(format!("{member}.log")));
+        log.map_or(0, |log| log.matches(what).count())
+    }
+
     /// Whether a member has logged this.
     pub fn said(&self, member: usize, what: &str) -> bool {
-        let log = std::fs::read_to_string(self.folder.path().join(format!("{member}.log")));
-        log.is_ok_and(|log| log.contains(what))
+        self.times_said(member, what) > 0
     }
 
     /// The end of a member's log.
@@ -312,6 +321,17 @@ impl Members {
         let mut child = self.running[member].take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Cuts a member's power: it is gone, and with it all that it had not synced. Its disk is there again.
+    ///
+    /// # Panics
+    /// If it has no disk of its own.
+    pub fn cut_power(&mut self, member: usize) {
+        if self.runs(member) {
+            self.kill(member);
+        }
+        self.disks[member].cut_power();
     }
 
     /// Asks a member to stop, and waits until it has.
@@ -384,9 +404,6 @@ impl Drop for Members {
         }
         for member in 0..self.running.len() {
             let _ = Command::new("ip").args(["netns", "del", &self.namespace(member)]).output();
-            if self.options.disk_mib.is_some() {
-                let _ = Command::new("umount").args(["-l"]).arg(self.data_dir(member)).output();
-            }
         }
         let _ = Command::new("ip").args(["netns", "del", &self.switch()]).output();
     }

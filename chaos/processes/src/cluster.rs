@@ -1,15 +1,18 @@
-//! Members whose disks can be slowed and filled, with what is needed to know how they are.
+//! Members whose disks can be slowed, filled and damaged, and whose clocks can be wrong.
 
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use navarch_tests::members::{Members, Options};
 use navarch_tests::must;
+use rand::Rng as _;
+use rand_chacha::ChaCha8Rng;
 
-/// The digits of a delay in its file.
+/// The characters of a number in a member's file; see `faulty.c`.
 const DIGITS: usize = 16;
 /// More machines than any run has.
 const MEMBERS_MAX: usize = 16;
@@ -26,33 +29,44 @@ pub struct Cluster {
     folder: tempfile::TempDir,
 }
 
-fn delay(folder: &Path, member: usize) -> PathBuf {
-    folder.join(format!("delay-{member}"))
+fn numbers(folder: &Path, member: usize) -> PathBuf {
+    folder.join(format!("machine-{member}"))
 }
 
-/// Compiles what slows a disk down.
+/// Compiles what slows disks down and moves clocks.
 fn shim(folder: &Path) -> PathBuf {
-    let (source, library) = (folder.join("slow.c"), folder.join("slow.so"));
-    std::fs::write(&source, include_str!("slow.c")).unwrap();
+    let (source, library) = (folder.join("faulty.c"), folder.join("faulty.so"));
+    std::fs::write(&source, include_str!("faulty.c")).unwrap();
     must(Command::new("cc").args(["-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o"]).arg(&library).arg(&source));
     library
 }
 
+/// The tables of the states that are in a folder of databases.
+fn tables(store: &Path) -> Vec<PathBuf> {
+    let within = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        entries.filter_map(Result::ok).map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let is_state = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"state"));
+    let files = within(store).into_iter().filter(is_state).flat_map(|state| within(&state));
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "sst")).collect()
+}
+
 impl Cluster {
-    /// Starts so many members.
+    /// Starts so many members with these settings.
     ///
     /// # Panics
     /// If they do not get ready.
-    pub fn start(name: &str, count: usize) -> Self {
-        let folder = tempfile::Builder::new().prefix("nv-slow").tempdir().unwrap();
+    pub fn start(name: &str, count: usize, settings: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("nv-faulty").tempdir().unwrap();
         for member in 0..MEMBERS_MAX {
-            std::fs::write(delay(folder.path(), member), [b' '; DIGITS]).unwrap();
+            std::fs::write(numbers(folder.path(), member), [b' '; 2 * DIGITS]).unwrap();
         }
         let environment = vec![
             ("LD_PRELOAD".to_owned(), shim(folder.path()).display().to_string()),
-            ("SLOW_DISK".to_owned(), folder.path().join("delay-{member}").display().to_string()),
+            ("FAULTY_MACHINE".to_owned(), folder.path().join("machine-{member}").display().to_string()),
         ];
-        let settings = vec!["server.store.retention_minutes=1".to_owned()];
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let options = Options { settings, environment, disk_mib: Some(DISK_MIB) };
         let cluster = Self { members: Members::start_with(name, count, options), folder };
         for member in 0..count {
@@ -61,15 +75,37 @@ impl Cluster {
         cluster
     }
 
-    /// How long a sync takes on a member's disk from now on.
-    ///
-    /// # Panics
-    /// If that cannot be written.
-    pub fn slow(&self, member: usize, sync: Duration) {
-        let text = format!("{:<DIGITS$}", sync.as_micros());
+    fn write(&self, member: usize, which: usize, number: i64) {
+        let text = format!("{number:<DIGITS$}");
         // In place: the member has it mapped.
-        let mut file = File::options().write(true).open(delay(self.folder.path(), member)).unwrap();
-        file.write_all(text.as_bytes()).unwrap();
+        let file = File::options().write(true).open(numbers(self.folder.path(), member)).unwrap();
+        file.write_all_at(text.as_bytes(), (which * DIGITS) as u64).unwrap();
+    }
+
+    /// How long a sync takes on a member's disk from now on.
+    pub fn slow(&self, member: usize, sync: Duration) {
+        self.write(member, 0, i64::try_from(sync.as_micros()).unwrap());
+    }
+
+    /// How many seconds a member's wall clock is ahead from now on.
+    pub fn set_clock(&self, member: usize, ahead: i64) {
+        self.write(member, 1, ahead);
+    }
+
+    /// Flips a bit of a member's state on the disk, in the largest file of its tables; a member that has none yet has
+    /// nothing to be damaged. Returns what was flipped.
+    pub fn damage(&self, member: usize, rng: &mut ChaCha8Rng) -> Option<String> {
+        let tables = tables(&self.members.data_dir(member).join("store"));
+        // It may be gone before it is opened: then the next attempt takes another one.
+        let path = tables.into_iter().max_by_key(|path| path.metadata().map_or(0, |meta| meta.len()))?;
+        let file = File::options().read(true).write(true).open(&path).ok()?;
+        // The first half of a table is data.
+        let at = rng.random_range(0..file.metadata().ok()?.len().max(2) / 2);
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).ok()?;
+        byte[0] ^= 1 << rng.random_range(0..8);
+        file.write_all_at(&byte, at).ok()?;
+        Some(format!("byte {at} of {}", path.display()))
     }
 
     fn filler(&self, member: usize) -> PathBuf {

@@ -28,8 +28,20 @@ pub enum Kind {
     FollowerDeaf,
     /// The leader's disk is slow.
     SlowDisk,
+    /// All disks are slow.
+    SlowDisks,
     /// The leader's disk is full.
     FullDisk,
+    /// All disks are full.
+    FullDisks,
+    /// A bit of a member's state on its disk is flipped: it takes itself out and gets another one's state.
+    Damage,
+    /// The leader's power is cut: what it had not synced is gone. It is started again.
+    PowerCut,
+    /// The power of all members is cut at once.
+    PowerCutAll,
+    /// A member's wall clock jumps, and later back.
+    ClockJump,
     /// All members are stopped and started again, one after the other, the leader last.
     Roll,
     /// A follower dies for good, and a new member takes its place.
@@ -39,7 +51,7 @@ pub enum Kind {
 }
 
 /// All kinds.
-pub const KINDS: [Kind; 13] = [
+pub const KINDS: [Kind; 19] = [
     Kind::KillLeader,
     Kind::PauseLeader,
     Kind::Isolate,
@@ -53,7 +65,20 @@ pub const KINDS: [Kind; 13] = [
     Kind::Roll,
     Kind::FullDisk,
     Kind::Replace,
+    Kind::SlowDisks,
+    Kind::FullDisks,
+    Kind::Damage,
+    Kind::PowerCut,
+    Kind::PowerCutAll,
+    Kind::ClockJump,
 ];
+
+/// What a member logs when it has found its state to be damaged.
+const TAKES_OUT: &str = "this member takes itself out";
+/// What it logs when it has got another one's.
+const INSTALLED: &str = "installed a snapshot";
+/// By how many seconds a wall clock is wrong: back by less than certificates are made to bear, on by less than they last.
+const CLOCK_WRONG: std::ops::Range<i64> = -240..7 * 24 * 3600;
 
 /// Waits, while the load goes on.
 fn last(rng: &mut ChaCha8Rng, ms: std::ops::Range<u64>) {
@@ -72,6 +97,44 @@ pub fn leader(cluster: &Cluster) -> usize {
         let id = newest["leader"].as_u64().ok_or_else(|| newest.to_string())?;
         (0..members.count()).find(|member| members.id(*member) == id).ok_or_else(|| newest.to_string())
     })
+}
+
+/// Starts every member that does not run, and waits until all answer: a log that could not be written ends a process.
+fn bring_back(cluster: &mut Cluster) {
+    let members = &mut cluster.members;
+    for asked in 0..members.count() {
+        navarch_tests::eventually("the member serves", || {
+            // All of them, or the one that is asked has no quorum.
+            for member in 0..members.count() {
+                if !members.runs(member) {
+                    members.launch(member);
+                }
+            }
+            members.kubectl(asked, &["get", "--raw", "/readyz"]).map_err(|why| format!("{why}: {}", members.log(asked)))
+        });
+    }
+}
+
+/// Damages a member's state, until it takes itself out, and waits until it has another one.
+fn damage(cluster: &mut Cluster, victim: usize, rng: &mut ChaCha8Rng) {
+    let said = |cluster: &Cluster, what| cluster.members.times_said(victim, what);
+    let (out, installed) = (said(cluster, TAKES_OUT), said(cluster, INSTALLED));
+    // A table that was replaced before anybody read it again hurts nobody.
+    let mut flipped = Vec::new();
+    for turn in 0.. {
+        if said(cluster, TAKES_OUT) > out {
+            break;
+        }
+        if turn % 50 == 0 {
+            flipped.extend(cluster.damage(victim, rng));
+        }
+        assert!(turn < 500, "nobody noticed that {flipped:?} were flipped: {}", cluster.members.log(victim));
+        last(rng, 100..101);
+    }
+    navarch_tests::eventually("the member has another state", || {
+        if said(cluster, INSTALLED) > installed { Ok(()) } else { Err(cluster.members.log(victim)) }
+    });
+    bring_back(cluster);
 }
 
 /// Does it, lets it last, and heals it. Returns with all members serving.
@@ -118,14 +181,31 @@ pub fn inflict(cluster: &mut Cluster, kind: Kind, rng: &mut ChaCha8Rng) {
             last(rng, 1000..4000);
             cluster.slow(leader, USUAL_SYNC);
         }
-        Kind::FullDisk => {
-            cluster.fill(leader);
+        Kind::SlowDisks => {
+            (0..count).for_each(|member| cluster.slow(member, Duration::from_millis(rng.random_range(5..150))));
+            last(rng, 1000..4000);
+            (0..count).for_each(|member| cluster.slow(member, USUAL_SYNC));
+        }
+        Kind::FullDisk | Kind::FullDisks => {
+            let victims = if kind == Kind::FullDisk { leader..leader + 1 } else { 0..count };
+            victims.clone().for_each(|member| cluster.fill(member));
             last(rng, 1000..3000);
-            cluster.make_room(leader);
-            // A log that cannot be written ends the process.
-            if !cluster.members.runs(leader) {
-                cluster.members.run(leader);
-            }
+            victims.for_each(|member| cluster.make_room(member));
+            bring_back(cluster);
+        }
+        Kind::Damage => damage(cluster, rng.random_range(0..count), rng),
+        Kind::PowerCut | Kind::PowerCutAll => {
+            let victims = if kind == Kind::PowerCut { leader..leader + 1 } else { 0..count };
+            victims.clone().for_each(|member| members.kill(member));
+            victims.for_each(|member| members.cut_power(member));
+            last(rng, 0..1000);
+            bring_back(cluster);
+        }
+        Kind::ClockJump => {
+            let victim = rng.random_range(0..count);
+            cluster.set_clock(victim, rng.random_range(CLOCK_WRONG));
+            last(rng, 500..4000);
+            cluster.set_clock(victim, 0);
         }
         Kind::Roll => {
             for member in (0..count).filter(|member| *member != leader).chain([leader]) {

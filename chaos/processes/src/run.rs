@@ -36,6 +36,9 @@ const STAYS: [Duration; 6] = [
     Duration::from_secs(5),
     Duration::from_secs(30),
 ];
+/// History is short, so that watchers come too late for it; and the state on the disk is read all the time, so that damage
+/// is found while a run lasts.
+const SETTINGS: [&str; 2] = ["server.store.retention_minutes=1", "server.store.scrub_pause_minutes=0"];
 /// How long watchers may take to see the last event after everything is healed.
 const SETTLE: Duration = Duration::from_secs(30);
 
@@ -205,7 +208,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Report, String> {
     let folder = tempfile::Builder::new().prefix("nv-chaos").tempdir().unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
     tell(&format!("seed {}: starting {} members", plan.seed, plan.members));
-    let mut cluster = Cluster::start(&format!("chaos{}", plan.members), plan.members);
+    let mut cluster = Cluster::start(&format!("chaos{}", plan.members), plan.members, &SETTINGS);
     let mut report = Report::default();
     let going = Going::start(&cluster, plan, Some(folder.path()));
     let (began, first_term) = (Instant::now(), going.term());
@@ -258,7 +261,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Report, String> {
 /// # Errors
 /// What the judges reject.
 pub fn steady(time: Duration, sync: Option<Duration>, tell: &mut dyn FnMut(&str)) -> Result<Report, String> {
-    let cluster = Cluster::start("steady", 3);
+    let cluster = Cluster::start("steady", 3, &[]);
     for member in 0..3 {
         cluster.slow(member, sync.unwrap_or(crate::cluster::USUAL_SYNC));
     }

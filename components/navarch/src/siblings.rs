@@ -61,10 +61,8 @@ pub fn is_removed(data_dir: &Path) -> bool {
 /// # Errors
 /// If that cannot be written.
 pub fn mark_removed(data_dir: &Path) -> std::io::Result<()> {
-    std::fs::write(
-        data_dir.join(REMOVED),
-        b"This member was removed from its cluster. `navarch reset` deletes its data.\n",
-    )
+    let why = b"This member was removed from its cluster. `navarch reset` deletes its data.\n";
+    navarch_storage::damage::write_whole(data_dir, REMOVED, why)
 }
 
 /// The members that are there, removed ones too, by number.

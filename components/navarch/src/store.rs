@@ -184,19 +184,26 @@ pub fn peer_config(identity: &Identity, group: &str, pki: &Pki) -> Result<PeerCo
     Ok(PeerConfig::new(identity.member, group, identity.listen, tls))
 }
 
+/// The file of the cluster's id, in the data folder.
+const CLUSTER_ID: &str = "cluster-id";
+
 /// The cluster's id, made once.
 ///
 /// # Errors
 /// If its file cannot be read or written.
 pub fn cluster_id(data_dir: &Path) -> Result<String, OpenError> {
-    let path = data_dir.join("cluster-id");
+    let path = data_dir.join(CLUSTER_ID);
+    let failed = |source| OpenError::ClusterId { path: path.clone(), source };
     match std::fs::read_to_string(&path) {
+        Ok(id) if id.trim().is_empty() => {
+            Err(failed(std::io::Error::new(std::io::ErrorKind::InvalidData, "it is empty")))
+        }
         Ok(id) => Ok(id.trim().to_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let id = uuid::Uuid::new_v4().to_string();
-            std::fs::write(&path, format!("{id}\n")).map_err(|source| OpenError::ClusterId { path, source })?;
+            navarch_storage::damage::write_whole(data_dir, CLUSTER_ID, format!("{id}\n").as_bytes()).map_err(failed)?;
             Ok(id)
         }
-        Err(source) => Err(OpenError::ClusterId { path, source }),
+        Err(source) => Err(failed(source)),
     }
 }

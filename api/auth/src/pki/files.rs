@@ -12,7 +12,13 @@ pub(super) fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> PkiError {
 
 pub(super) fn make_directory(directory: &Path) -> Result<(), PkiError> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    made.map_err(failed(directory))
+    made.and_then(|()| sync_parent(directory)).map_err(failed(directory))
+}
+
+/// A name survives a power cut when its folder is synced too.
+pub(super) fn sync_parent(path: &Path) -> std::io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    std::fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 pub(super) fn read(path: &Path) -> Result<Option<String>, PkiError> {
@@ -23,7 +29,7 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, PkiError> {
     }
 }
 
-/// Writes a file that only its owner may read, completely or not at all.
+/// Writes a file that only its owner may read, completely or not at all. When this returns, it survives a power cut.
 ///
 /// # Errors
 /// If it cannot be written; what was there before is there still.
@@ -36,7 +42,8 @@ pub fn write(path: &Path, text: &str) -> Result<(), PkiError> {
             std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        std::fs::rename(&temporary, path)
+        std::fs::rename(&temporary, path)?;
+        sync_parent(path)
     })();
     written.map_err(failed(path))
 }

@@ -107,6 +107,7 @@ impl Pki {
         std::fs::File::open(&temporary).and_then(|folder| folder.sync_all()).map_err(files::failed(&temporary))?;
         std::fs::rename(&temporary, directory).map_err(files::failed(directory))?;
         half.0 = None;
+        files::sync_parent(directory).map_err(files::failed(directory))?;
         Self::open(directory)
     }
 }
