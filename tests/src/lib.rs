@@ -201,6 +201,21 @@ impl Cluster {
     }
 }
 
+/// Command lines of processes, and mounts, that have to do with a folder.
+///
+/// # Panics
+/// If /proc cannot be read.
+pub fn traces_of(folder: &Path) -> Vec<String> {
+    let folder = folder.to_str().unwrap();
+    let own = std::process::id().to_string();
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let processes = processes.filter(|entry| entry.file_name() != own.as_str());
+    let commands = processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    let commands = commands.map(|command| String::from_utf8_lossy(&command).replace('\0', " "));
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    commands.chain(mounts.lines().map(str::to_owned)).filter(|line| line.contains(folder)).collect()
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {

@@ -281,6 +281,20 @@ impl Members {
         self.spawn(machine, command);
     }
 
+    /// Resets a machine that has joined as a node. Its agent may have been killed: its containers run on then.
+    ///
+    /// # Panics
+    /// If that fails, or leaves a process or a mount behind.
+    pub fn reset_node(&mut self, machine: usize) {
+        if self.runs(machine) {
+            self.kill(machine);
+        }
+        must(&mut self.navarch(machine, &["reset", "--yes"]));
+        let left = crate::traces_of(&self.data_dir(machine));
+        assert!(left.is_empty(), "reset left behind: {left:?}");
+        self.nodes.retain(|node| *node != machine);
+    }
+
     /// The folder of everything.
     pub fn folder(&self) -> &Path {
         self.folder.path()

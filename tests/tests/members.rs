@@ -188,4 +188,5 @@ fn a_node_goes_on_with_other_members_than_the_one_it_joined_by() {
     members.run_agent(node);
     members.leader(1, Some(0));
     until_ready(&members, 1, 4);
+    members.reset_node(node);
 }

@@ -85,6 +85,29 @@ fn three_members_run_on_one_machine() {
     println!("{}", must(&mut cluster.navarch(&["up"])));
     until_votes(&cluster, 3);
     assert!(cluster.kubectl(&["get", "configmaps", "-o", "name"]).contains("configmap/during"));
+    for member in 1..=3 {
+        must(Command::new("kill").args(["-9", &pid(&cluster, member).unwrap().to_string()]));
+    }
+    recovered_to_one_it_grows_again(&cluster);
     println!("{}", must(&mut cluster.navarch(&["reset", "--yes"])));
     assert!(!cluster.data_dir().exists());
+}
+
+/// What is left of the other members belongs to the cluster that was: they are not waited for, and new ones take their place.
+fn recovered_to_one_it_grows_again(cluster: &Cluster) {
+    let told = eventually("the processes are gone", || {
+        let output = cluster.navarch(&["recover", "--yes"]).output().unwrap();
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        } else {
+            Err(describe(&output))
+        }
+    });
+    for member in [2, 3] {
+        let line = format!("members/{member} is marked as a removed member's");
+        assert!(told.contains(&line), "{told}");
+    }
+    println!("{}", must(&mut cluster.navarch(&["up", "--members", "3"])));
+    until_votes(cluster, 3);
+    assert!(kubectl_of(cluster, 6447, &["get", "configmaps", "-o", "name"]).contains("configmap/during"));
 }

@@ -19,6 +19,7 @@ use crate::cli::{OutputFormat, RecoverArgs};
 use crate::identity::Identity;
 use crate::join::state::Joined;
 use crate::roster::{self, Member, Wanted};
+use crate::siblings::{self, Sibling};
 use crate::{daemon, store};
 
 /// Another member, and what was found of it.
@@ -83,6 +84,7 @@ pub fn run(settings: &Settings, args: &RecoverArgs) -> Result<(), CommandError> 
         );
         return Ok(());
     }
+    let beside: Vec<Sibling> = siblings::all(&settings)?.into_iter().filter(|sibling| !sibling.removed()).collect();
     let records = records(&recovery)?;
     let others = others(&settings, &identity, &facts, &records)?;
     if others.is_empty() && facts.members.voters == [facts.member] {
@@ -96,7 +98,7 @@ pub fn run(settings: &Settings, args: &RecoverArgs) -> Result<(), CommandError> 
     if args.output == OutputFormat::Json {
         say!("{}", serde_json::to_string_pretty(&as_json(&facts, &others, &group, quorum))?);
     } else {
-        say_part!("{}", render(&facts, &others, &identity));
+        say_part!("{}", render(&facts, &others, &identity, &beside));
     }
     if quorum {
         return Err(
@@ -112,6 +114,10 @@ pub fn run(settings: &Settings, args: &RecoverArgs) -> Result<(), CommandError> 
     let own = facts.member;
     let fate = move |key: &[u8], value: &[u8]| fate(own, key, value);
     let now = recovery.carry_out(&group, u64::try_from(now_ms).unwrap_or(u64::MAX), &fate)?;
+    for sibling in &beside {
+        siblings::mark_removed(&sibling.data_dir)
+            .map_err(|error| format!("{}: {error}", sibling.data_dir.display()))?;
+    }
     if args.output == OutputFormat::Text {
         say!("recovered: member {own} is the only one now, at revision {}", now.revision);
         say!("`navarch server` or `navarch up` runs it; the others must be reset before they join again");
@@ -219,7 +225,7 @@ fn as_json(facts: &Facts, others: &[Other], group: &str, quorum: bool) -> serde_
     })
 }
 
-fn render(facts: &Facts, others: &[Other], identity: &Identity) -> String {
+fn render(facts: &Facts, others: &[Other], identity: &Identity, beside: &[Sibling]) -> String {
     let mut out = String::new();
     let votes = if facts.members.voters.contains(&facts.member) { "votes" } else { "has no vote" };
     // Writing to a String does not fail.
@@ -247,6 +253,10 @@ fn render(facts: &Facts, others: &[Other], identity: &Identity) -> String {
     let _ = writeln!(out, "  - revisions go forward by a large step: watches begin anew, and none goes back");
     let _ = writeln!(out, "  - members know each other by a new name, so that the old ones cannot talk to this one");
     let _ = writeln!(out, "  - keys, certificates and the cluster's id stay: clients and nodes go on");
+    for sibling in beside {
+        let folder = sibling.data_dir.display();
+        let _ = writeln!(out, "  - {folder} is marked as a removed member's: the next `navarch up` deletes it");
+    }
     let _ = writeln!(out, "what may be lost:");
     let _ =
         writeln!(out, "  - writes that were acknowledged after entry {} and are on the other members only", facts.last);
