@@ -44,6 +44,12 @@ fn three_members_run_on_one_machine() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("must be 1, 3 or 5"), "{}", describe(&refused));
     println!("{}", must(&mut cluster.navarch(&["up", "--members", "3"])));
     until_votes(&cluster, 3);
+    eventually("each says how it is", || {
+        let status = status(&cluster)?;
+        let room = |member: &Value| member.pointer("/reports/room") == Some(&Value::from("ample"));
+        let all = status["members"].as_array().is_some_and(|members| members.iter().all(room));
+        if all { Ok(()) } else { Err(status.to_string()) }
+    });
     // Any of them serves; each has its own port.
     cluster.kubectl(&["create", "configmap", "before", "--from-literal=a=b"]);
     for port in [6443, 6445, 6447] {

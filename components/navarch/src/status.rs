@@ -77,6 +77,30 @@ pub struct MemberStatus {
     pub snapshot: bool,
     /// Round-trip time to it, in microseconds.
     pub round_trip_us: Option<u64>,
+    /// What it says of itself. A member does not know it of another one: who shows the cluster asks each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reports: Option<Report>,
+}
+
+/// What a member says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Last entry it has applied.
+    pub applied: u64,
+    /// Last entry whose effect it has flushed.
+    pub durable: u64,
+    /// How full its disk is, as in [`ClusterStatus::room`].
+    pub room: String,
+    /// Its snapshots.
+    pub snapshots: SnapshotStatus,
+}
+
+impl From<ClusterStatus> for Report {
+    fn from(status: ClusterStatus) -> Self {
+        let ClusterStatus { applied, durable, room, snapshots, .. } = status;
+        Self { applied, durable, room, snapshots }
+    }
 }
 
 /// Collects it.
@@ -140,6 +164,7 @@ impl StatusSource {
             lag: progress.map(|peer| raft.figures().committed.saturating_sub(peer.matched)),
             snapshot: progress.is_some_and(|peer| peer.snapshot),
             round_trip_us: link.and_then(|link| link.round_trip).map(|time| time.as_micros() as u64),
+            reports: None,
         })
     }
 }

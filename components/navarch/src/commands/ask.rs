@@ -17,7 +17,7 @@ use super::CommandError;
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(35);
 /// How long one may take that is at hand.
-const GET_TIMEOUT: Duration = Duration::from_secs(5);
+pub const GET_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the server of this machine is.
 pub fn own_server(settings: &Settings) -> SocketAddr {
@@ -30,8 +30,8 @@ pub fn own_server(settings: &Settings) -> SocketAddr {
 ///
 /// # Errors
 /// If it is not reached, or does not answer with success in time.
-pub fn get(settings: &Settings, server: SocketAddr, path: &str) -> Result<String, CommandError> {
-    run(GET_TIMEOUT, exchange(settings, server, Method::GET, path, String::new()))
+pub fn get(settings: &Settings, server: SocketAddr, path: &str, time: Duration) -> Result<String, CommandError> {
+    run(time, exchange(settings, server, Method::GET, path, String::new()))
 }
 
 /// What a server answers to a POST of JSON.

@@ -11,7 +11,7 @@ use crate::endpoints::TREE_PATH;
 
 /// Asks the running process for its tree, as the administrator.
 pub fn run(settings: &Settings, args: &TreeArgs) -> Result<(), CommandError> {
-    let text = ask::get(settings, ask::own_server(settings), TREE_PATH)?;
+    let text = ask::get(settings, ask::own_server(settings), TREE_PATH, ask::GET_TIMEOUT)?;
     if args.json {
         say!("{text}");
         return Ok(());
@@ -25,7 +25,7 @@ pub fn run(settings: &Settings, args: &TreeArgs) -> Result<(), CommandError> {
 
 /// Whether the running process answers. It has made its keys: none are made here.
 pub(super) fn answers(settings: &Settings) -> bool {
-    ask::get(settings, ask::own_server(settings), TREE_PATH).is_ok()
+    ask::get(settings, ask::own_server(settings), TREE_PATH, ask::GET_TIMEOUT).is_ok()
 }
 
 fn render(snapshot: &TreeSnapshot) -> String {
