@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use navarch_chaos_processes::run::{Plan, run};
+use navarch_chaos_processes::run::{Plan, SHARED, run};
 
 fn main() -> std::process::ExitCode {
     let mut args = std::env::args().skip(1);
@@ -13,6 +13,7 @@ fn main() -> std::process::ExitCode {
         members: 3,
         time: Duration::from_secs(600),
         registers: 8,
+        shared: SHARED,
         once: (4, 25.0),
     };
     while let Some(arg) = args.next() {

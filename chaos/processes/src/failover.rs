@@ -112,7 +112,7 @@ pub fn measure(
 ) -> Result<Report, String> {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::start("failover", 3, &[]);
-    let plan = Plan { seed, members: 3, time: Duration::ZERO, registers: 0, once: (8, 25.0) };
+    let plan = Plan { seed, members: 3, time: Duration::ZERO, registers: 0, shared: None, once: (8, 25.0) };
     let going = Going::start(&cluster, &plan, Some(folder.path()));
     let node = going.runtime.spawn(node(going.api.clone()));
     going.runtime.block_on(bind(going.api.clone(), "first".to_owned(), Instant::now()));

@@ -24,9 +24,8 @@ pub const PATH: &str = "/api/v1/namespaces/default/configmaps";
 pub const REGISTERS: &str = "r-";
 /// Names of writes that are made once begin with this.
 pub const ONCE: &str = "u-";
-/// Registers. Few, so that clients meet.
-const REGISTERS_COUNT: u32 = 6;
-
+/// Registers of a client that shares none.
+const OWN: u32 = 50;
 /// How long a client stays away from the member that it likes best after that one failed.
 const AWAY: Duration = Duration::from_secs(2);
 
@@ -180,14 +179,17 @@ impl Client {
         (Some(answer), true)
     }
 
-    /// Reads and changes registers until told to stop.
-    pub async fn registers(self, client: u64, seed: u64) {
+    /// Reads and changes registers until told to stop: so many that all clients share, or some of its own.
+    pub async fn registers(self, client: u64, seed: u64, shared: Option<u32>) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed.wrapping_add(client));
         let mut known: BTreeMap<u32, u64> = BTreeMap::new();
         let (mut member, mut number) = (client as usize, 0_u64);
         while !self.stop.is_cancelled() {
-            let register = rng.random_range(0..REGISTERS_COUNT);
-            let name = format!("{REGISTERS}{register}");
+            let register = rng.random_range(0..shared.unwrap_or(OWN));
+            let name = match shared {
+                Some(_) => format!("{REGISTERS}{register}"),
+                None => format!("{REGISTERS}{client}-{register}"),
+            };
             number += 1;
             let value = format!("{client}-{number}");
             let act = match (rng.random_range(0..100), known.get(&register)) {

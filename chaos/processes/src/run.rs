@@ -27,6 +27,8 @@ use crate::load::{Client, PATH, Tally};
 use crate::verdict::Evidence;
 use crate::watchers::Watching;
 
+/// Registers of a run that is judged. Few, so that clients meet.
+pub const SHARED: Option<u32> = Some(6);
 /// For how long each watcher stays with a member.
 const STAYS: [Duration; 6] = [
     Duration::from_millis(50),
@@ -53,6 +55,8 @@ pub struct Plan {
     pub time: Duration,
     /// Clients that change registers.
     pub registers: u64,
+    /// Registers that they share: the fewer, the more they meet. `None`: each has its own.
+    pub shared: Option<u32>,
     /// Clients that make new objects, and how many a second each of them.
     pub once: (u64, f64),
 }
@@ -137,7 +141,8 @@ impl Going {
             let lists = watching.lists.load(Ordering::Acquire);
             if lists >= STAYS.len() as u64 { Ok(()) } else { Err(lists.to_string()) }
         });
-        let registers = (0..plan.registers).map(|number| runtime.spawn(client.clone().registers(number, plan.seed)));
+        let registers =
+            (0..plan.registers).map(|number| runtime.spawn(client.clone().registers(number, plan.seed, plan.shared)));
         let once = (0..plan.once.0).map(|number| runtime.spawn(client.clone().once(1000 + number, plan.once.1)));
         let load = registers.chain(once).collect();
         let (tally, stop_load) = (Arc::clone(&client.tally), client.stop.clone());
@@ -266,7 +271,7 @@ pub fn steady(time: Duration, sync: Option<Duration>, tell: &mut dyn FnMut(&str)
         cluster.slow(member, sync.unwrap_or(crate::cluster::USUAL_SYNC));
     }
     // More than two cores can do.
-    let plan = Plan { seed: 1, members: 3, time, registers: 128, once: (0, 1.0) };
+    let plan = Plan { seed: 1, members: 3, time, registers: 128, shared: None, once: (0, 1.0) };
     let going = Going::start(&cluster, &plan, None);
     let (began, first_term) = (Instant::now(), going.term());
     let mut report = Report::default();

@@ -17,6 +17,7 @@ mod machine;
 mod maintenance;
 mod members;
 mod node;
+mod preflight;
 mod process;
 mod roster;
 mod save;

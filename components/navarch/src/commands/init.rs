@@ -10,7 +10,7 @@ use super::{CommandError, server, token};
 use crate::cli::{InitArgs, Options};
 use crate::join::state::Joined;
 use crate::process::admin_kubeconfig;
-use crate::{identity, machine};
+use crate::{identity, machine, preflight};
 
 /// How long the printed commands are good for.
 const TTL: Duration = Duration::from_secs(24 * 3600);
@@ -24,6 +24,10 @@ pub fn run(options: &Options, args: &InitArgs) -> Result<(), CommandError> {
             settings.data_dir.display()
         )
         .into());
+    }
+    if !args.service.no_agent {
+        preflight::check_node()
+            .map_err(|why| format!("{why}; `--no-agent` makes it a member of the control plane and no node"))?;
     }
     let service = Service::server(&args.service);
     if !args.service.install {

@@ -10,7 +10,7 @@ use super::{CommandError, server};
 use crate::cli::{JoinArgs, Options};
 use crate::join::state::Joined;
 use crate::join::{self, Machine, ServerUrl};
-use crate::{identity, machine, node};
+use crate::{identity, machine, node, preflight};
 
 /// Makes this machine a part of a cluster, and runs it as that.
 pub fn run(options: &Options, args: &JoinArgs) -> Result<(), CommandError> {
@@ -69,6 +69,9 @@ fn ask(settings: &Settings, args: &JoinArgs, urls: &[ServerUrl], token: &JoinTok
     if !args.prepare && agent && !rustix::process::geteuid().is_root() {
         let why = "join needs root: an agent starts containers and programs the network (see --prepare and --no-agent)";
         return Err(why.into());
+    }
+    if !args.prepare && !args.service.no_agent {
+        preflight::check_node()?;
     }
     let address = settings.server.advertise_address.unwrap_or_else(machine::address);
     let addresses = match args.node_ip.as_slice() {

@@ -15,7 +15,7 @@ use crate::join::state::Joined;
 use crate::join::{self, Machine};
 use crate::process::{Roles, admin_kubeconfig, run_process};
 use crate::siblings::{self, Sibling};
-use crate::{daemon, machine, node};
+use crate::{daemon, machine, node, preflight};
 
 /// The token by which a member of this machine joins is used at once.
 const TOKEN_TTL: Duration = Duration::from_secs(600);
@@ -29,6 +29,7 @@ pub fn run(options: &Options, args: &UpArgs) -> Result<(), CommandError> {
     if args.foreground {
         return run_process(&settings, Roles::BOTH);
     }
+    preflight::check_node()?;
     let up = Up { options, settings, began: Instant::now(), timeout: Duration::from_secs(args.timeout) };
     let present = up.present()?;
     if let Some(wanted) = args.members.filter(|wanted| *wanted < present.len() + 1) {
