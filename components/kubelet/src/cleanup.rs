@@ -111,7 +111,7 @@ pub async fn remove_everything(config: &KubeletConfig, grace: Duration) -> Resul
             info!(pods = removed.len(), "removed all pods");
         }
         // Its containers may still run: it is started once more, to end them.
-        (_, Some(own)) if own.root.exists() => {
+        (_, Some(own)) if own.has_run() => {
             own.ensure(&cri).await.map_err(|error| std::io::Error::other(error.to_string()))?;
             remove_from_runtime(&cri, &config.node_name, None, Some(grace)).await?;
         }

@@ -92,6 +92,11 @@ impl ContainerdConfig {
         self.run_dir.join("containerd.sock")
     }
 
+    /// Whether it has ever run here: it keeps something from its first start on.
+    pub fn has_run(&self) -> bool {
+        self.root.read_dir().is_ok_and(|mut entries| entries.next().is_some())
+    }
+
     /// The log.
     pub fn log(&self) -> PathBuf {
         self.run_dir.join("containerd.log")

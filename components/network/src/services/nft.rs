@@ -90,11 +90,14 @@ impl Runner {
         self.run("nft", &["-t", "list", "table", "ip", table], None).await
     }
 
-    /// Removes the table, if it is there.
+    /// Removes the table, if it is there. On a machine without `nft` there is none.
     ///
     /// # Errors
     /// As [`Runner::run`].
     pub async fn delete_table(&self, table: &str) -> Result<(), CommandError> {
-        self.nft(&format!("add table ip {table}\ndelete table ip {table}\n")).await
+        match self.nft(&format!("add table ip {table}\ndelete table ip {table}\n")).await {
+            Err(CommandError::Start { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
     }
 }
