@@ -54,6 +54,10 @@ const OF_SEVERAL: &[&str] = &[
     "told that a peer cannot be reached",
     "packet: forwarded proposal",
     "packet: proposal's answer",
+    "checks made",
+    "states damaged",
+    "members found damaged",
+    "rebuilds",
 ];
 
 impl Counts {

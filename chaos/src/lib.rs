@@ -2,7 +2,7 @@
 //!
 //! A [`world::World`] runs the real core and the real state machine over a backend whose power can be cut, and whose writes
 //! can fail, at every write and at every sync: what was not synced is gone, but for a torn beginning of it. Members are
-//! killed, stopped and woken, have clocks of different speed and slow disks; the [`network`] loses, doubles, reorders and
+//! killed, stopped and woken, have clocks of different speed, slow disks and states that drift apart; the [`network`] loses, doubles, reorders and
 //! cuts off; members come and go. Clients, watchers and leaders' work go through any member. Time is choices, and every
 //! choice comes from one seed, so that a failure is repeated by its seed.
 //!
@@ -24,6 +24,8 @@ pub mod network;
 pub mod simlog;
 pub mod workload;
 pub mod world;
+
+use navarch_raft_contract::ConfState;
 
 /// A mistake made on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +50,25 @@ pub enum Bug {
     LateResume,
     /// The events that a snapshot stands for are missing from those that watchers are served.
     LostAtInstall,
+    /// A member that learns at a check that its state differs goes on with it.
+    DamageKept,
+    /// The hash that members compare leaves some keys out.
+    BlindCheck,
+    /// A member without a state stands for election, and asks nobody for a state.
+    StandsWithoutState,
 }
 
 /// What keeps a member's data, and loses part of it when the power is cut.
 pub trait Backend {
+    /// Condemns the state, durably: the next [`Backend::open`] discards it, and until another one is installed
+    /// [`Backend::condemned`] says who the members were. Does nothing where states are never damaged.
+    fn condemn(&mut self, _members: ConfState) -> Result<(), String> {
+        Ok(())
+    }
+    /// Who the members were when the state was condemned, until another one is in its place.
+    fn condemned(&self) -> Option<ConfState> {
+        None
+    }
     /// Opens what is there.
     fn open(&mut self) -> Result<Opened, String>;
     /// Cuts the power: what was not synced is lost. `torn` picks how much of it is left as a torn tail.

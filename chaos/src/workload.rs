@@ -58,3 +58,14 @@ pub fn command(rng: &mut impl Rng, model: &Model, term: Term) -> Command {
     };
     Command { fence_term, body: Some(body) }
 }
+
+/// What keys begin with that are written once: damage of their values stays until somebody finds it.
+pub const STILL: &str = "z/";
+
+/// Writes a key of which there is no other write.
+pub fn still(number: u64, rng: &mut impl Rng) -> Command {
+    let value = format!("{number}, {:x}", rng.random::<u32>());
+    let op =
+        Op { kind: OpKind::Put as i32, key: format!("{STILL}{number}").into(), value: value.into(), expires_at_ms: 0 };
+    Command { fence_term: 0, body: Some(CommandBody::Txn(Txn { compares: Vec::new(), ops: vec![op] })) }
+}

@@ -7,6 +7,7 @@
 
 mod clients;
 mod faults;
+mod integrity;
 mod leaders;
 mod member;
 mod pages;
@@ -50,10 +51,14 @@ pub struct World<B> {
     clients: Vec<Client>,
     watchers: Vec<Watcher>,
     record: Record,
+    /// Keys so far that are written once and never again.
+    still: u64,
+    /// When somebody was last asked to make the cluster smaller.
+    shrunk_at: u64,
 }
 
 /// What may happen, and how often. Faults are so rare that in between an election, and then some work, gets done.
-const CHOICES: [(Choice, u32); 22] = [
+const CHOICES: [(Choice, u32); 24] = [
     (Choice::Propose, 120),
     (Choice::Take, 700),
     (Choice::Write, 700),
@@ -76,6 +81,8 @@ const CHOICES: [(Choice, u32); 22] = [
     (Choice::Skew, 3),
     (Choice::Slow, 2),
     (Choice::Kill, 1),
+    (Choice::Look, 100),
+    (Choice::Damage, 3),
 ];
 
 #[derive(Clone, Copy)]
@@ -102,12 +109,14 @@ enum Choice {
     Slow,
     Kill,
     Join,
+    Look,
+    Damage,
 }
 
 impl Choice {
     fn is_fault(self) -> bool {
-        use Choice::{Kill, Lost, Members, Partition, Pause, Skew, Slow, Transfer};
-        matches!(self, Members | Transfer | Lost | Partition | Pause | Skew | Slow | Kill)
+        use Choice::{Damage, Kill, Lost, Members, Partition, Pause, Skew, Slow, Transfer};
+        matches!(self, Members | Transfer | Lost | Partition | Pause | Skew | Slow | Kill | Damage)
     }
 }
 
@@ -138,6 +147,8 @@ impl<B: Backend> World<B> {
             clients,
             watchers: Watcher::all(),
             record: Record::default(),
+            still: 0,
+            shrunk_at: 0,
         }
     }
 
@@ -199,9 +210,11 @@ impl<B: Backend> World<B> {
                     self.start(member)?;
                 }
                 self.settle(member)?;
+                self.look(member)?;
             }
             let leads = self.members.iter().any(|member| member.leadership.leading);
-            if leads && round > 25 && self.least_applied() >= self.ledger.committed() && self.clients_rest(round)? {
+            let settled = leads && round > 25 && self.least_applied() >= self.ledger.committed();
+            if settled && self.all_sound() && self.clients_rest(round)? {
                 for member in 0..self.members.len() {
                     self.check(member)?;
                 }
@@ -210,7 +223,12 @@ impl<B: Backend> World<B> {
             (0..self.clients.len()).try_for_each(|client| self.finish_client(client))?;
             if leads && round % 20 == 0 {
                 (0..self.members.len()).try_for_each(|member| self.propose(member))?;
+                self.find_damage(round)?;
             }
+        }
+        if self.nobody_can_tell() {
+            self.counts.one("damage that no majority could tell");
+            return Ok(());
         }
         let shown: Vec<String> = self.members.iter().map(member::show).collect();
         let committed = self.ledger.committed();
@@ -303,6 +321,11 @@ impl<B: Backend> World<B> {
                 self.step(member, vec![Input::Lost { member: lost }])
             }
             Choice::Join => self.join(member),
+            Choice::Look => self.look(member),
+            Choice::Damage => {
+                self.damage(member);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -320,7 +343,11 @@ impl<B: Backend> World<B> {
         }
         let count = self.rng.random_range(1..4);
         let command = |_| workload::command(&mut self.rng, &self.ledger.model, leadership.term);
-        let commands = (0..count).map(command).collect();
+        let mut commands: Vec<_> = (0..count).map(command).collect();
+        if self.rng.random_bool(0.15) {
+            self.still += 1;
+            commands.push(workload::still(self.still, &mut self.rng));
+        }
         let request = Request { id: self.new_id(), origin, commands };
         self.submit(at, request);
         Ok(())
@@ -352,6 +379,14 @@ impl<B: Backend> World<B> {
                 _ if self.members.len() > 1 => MemberChange::Remove(other),
                 _ => MemberChange::Demote(other),
             });
+        }
+        // Whoever is left of two cannot tell which of them is right.
+        let shrinks = |change: &MemberChange| !matches!(change, MemberChange::Promote(_));
+        if changes.iter().any(shrinks) {
+            if self.someone_is_damaged() {
+                return Ok(());
+            }
+            self.shrunk_at = self.now;
         }
         self.step(at, vec![Input::ChangeMembers { id, changes }])
     }

@@ -106,6 +106,9 @@ fn seeded_bugs_of_three_members_are_found() {
         Bug::FenceOfTheMoment,
         Bug::LateResume,
         Bug::LostAtInstall,
+        Bug::DamageKept,
+        Bug::BlindCheck,
+        Bug::StandsWithoutState,
     ] {
         found(bug, 1000, |seed| explore::seed(3, seed, Some(bug)));
     }

@@ -1,7 +1,7 @@
 //! Work that only the leader does, as the leader gate of a member starts and stops it: every write carries the term. The
 //! gate hears of a lost leadership a little late, and a member that was stopped hears of it when it wakes.
 
-use navarch_raft_contract::{Command, CommandBody, Compact, Compare, Expire, Op, OpKind, Term, Txn};
+use navarch_raft_contract::{Check, Command, CommandBody, Compact, Compare, Expire, Op, OpKind, Term, Txn};
 use rand::Rng;
 
 use super::{World, clients::Doing};
@@ -29,7 +29,7 @@ impl<B: Backend> World<B> {
             return Ok(());
         };
         let mut write = None;
-        let body = match self.rng.random_range(0..6) {
+        let body = match self.rng.random_range(0..7) {
             0 => {
                 let kept = self.rng.random_range(10..60);
                 CommandBody::Compact(Compact {
@@ -43,6 +43,7 @@ impl<B: Backend> World<B> {
                 let keys = due.into_iter().map(|due| Compare { key: due.key, mod_revision: due.mod_revision });
                 CommandBody::Expire(Expire { keys: keys.collect() })
             }
+            2 => CommandBody::Check(Check {}),
             _ => {
                 let value = format!("member {origin} in term {}, request {id}", gate.term);
                 let op =

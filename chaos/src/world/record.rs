@@ -5,7 +5,9 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use navarch_raft_contract::{Applied, Batch, CommittedEntry, Event, EventKind, Index, KeyValue, Outcome, Payload};
+use navarch_raft_contract::{
+    Applied, Batch, CommandBody, CommittedEntry, Event, EventKind, Index, KeyValue, Outcome, Payload,
+};
 
 use super::clients::Doing;
 use crate::{
@@ -49,6 +51,8 @@ impl Record {
             for (command, outcome) in batch.commands.iter().zip(outcomes) {
                 let refused = matches!(outcome, Outcome::Fenced { .. });
                 counts.add("fenced refusals", u64::from(refused));
+                let check = matches!(command.body, Some(CommandBody::Check(_)));
+                counts.add("checks made", u64::from(check && !refused));
                 counts.add("conflicts", u64::from(matches!(outcome, Outcome::Conflict { .. })));
                 self.fenced.push(FencedWrite {
                     position: entry.index,
