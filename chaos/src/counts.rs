@@ -27,6 +27,10 @@ const ALWAYS: &[&str] = &[
     "watch: reconnects",
     "watch: 410",
     "watch: lists",
+    "watch: 410 by a prefix's floor",
+    "past: reads",
+    "past: refused, below the floor of all",
+    "past: refused, below a prefix's floor",
 ];
 
 /// What it must have seen if there was more than one member.

@@ -50,6 +50,8 @@ pub enum Bug {
     LateResume,
     /// The events that a snapshot stands for are missing from those that watchers are served.
     LostAtInstall,
+    /// Whoever asks for history that is gone is served from where it begins.
+    AnsweredBelowFloor,
     /// A member that learns at a check that its state differs goes on with it.
     DamageKept,
     /// The hash that members compare leaves some keys out.

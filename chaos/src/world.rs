@@ -11,6 +11,7 @@ mod integrity;
 mod leaders;
 mod member;
 mod pages;
+mod past;
 mod pipeline;
 mod post;
 mod record;
@@ -58,7 +59,7 @@ pub struct World<B> {
 }
 
 /// What may happen, and how often. Faults are so rare that in between an election, and then some work, gets done.
-const CHOICES: [(Choice, u32); 24] = [
+const CHOICES: [(Choice, u32); 25] = [
     (Choice::Propose, 120),
     (Choice::Take, 700),
     (Choice::Write, 700),
@@ -83,6 +84,7 @@ const CHOICES: [(Choice, u32); 24] = [
     (Choice::Kill, 1),
     (Choice::Look, 100),
     (Choice::Damage, 3),
+    (Choice::Past, 25),
 ];
 
 #[derive(Clone, Copy)]
@@ -111,6 +113,7 @@ enum Choice {
     Join,
     Look,
     Damage,
+    Past,
 }
 
 impl Choice {
@@ -322,6 +325,7 @@ impl<B: Backend> World<B> {
             }
             Choice::Join => self.join(member),
             Choice::Look => self.look(member),
+            Choice::Past => self.read_past(member),
             Choice::Damage => {
                 self.damage(member);
                 Ok(())

@@ -106,6 +106,7 @@ fn seeded_bugs_of_three_members_are_found() {
         Bug::FenceOfTheMoment,
         Bug::LateResume,
         Bug::LostAtInstall,
+        Bug::AnsweredBelowFloor,
         Bug::DamageKept,
         Bug::BlindCheck,
         Bug::StandsWithoutState,
@@ -123,6 +124,7 @@ fn seeded_bugs_are_found_by_the_judges_alone() {
         (Bug::FenceOfTheMoment, "fencing"),
         (Bug::LateResume, "watch"),
         (Bug::LostAtInstall, "watch"),
+        (Bug::AnsweredBelowFloor, "watch"),
     ];
     for (bug, judge) in cases {
         let failure = found(bug, 1000, |seed| explore::seed_from_outside(3, seed, Some(bug)));

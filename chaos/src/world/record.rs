@@ -11,7 +11,7 @@ use navarch_raft_contract::{
 
 use super::clients::Doing;
 use crate::{
-    check::history::{Act, Answer, Answered, Change, FencedWrite, Item, Kind, Operation, SessionRead},
+    check::history::{Act, Answer, Answered, Change, FencedWrite, Item, Kind, Operation, PastRead, SessionRead},
     counts::Counts,
 };
 
@@ -20,6 +20,7 @@ use crate::{
 pub(super) struct Record {
     pub operations: Vec<Operation>,
     pub reads: Vec<SessionRead>,
+    pub past: Vec<PastRead>,
     pub fenced: Vec<FencedWrite>,
     /// The last entry of which the fences are written down.
     fenced_to: Index,

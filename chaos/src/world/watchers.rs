@@ -167,12 +167,25 @@ impl<B: Backend> World<B> {
         let range = watcher.range();
         let read = match running.ring.read(&range, watcher.cursor) {
             Some(found) => Ok(found),
-            None => StateReader::events(running.state.as_ref(), &range, watcher.cursor, PORTION_BYTES),
+            None => {
+                let state = running.state.as_ref();
+                let read = StateReader::events(state, &range, watcher.cursor, PORTION_BYTES);
+                self.ledger.kept(state, &watcher.log.prefix, watcher.cursor, read.is_ok())?;
+                read
+            }
+        };
+        let read = match read {
+            Err(ReadError::Compacted { floor, .. }) if self.bug == Some(Bug::AnsweredBelowFloor) => {
+                StateReader::events(running.state.as_ref(), &range, floor, PORTION_BYTES)
+            }
+            read => read,
         };
         let (events, upto) = match read {
             Ok(found) => found,
             Err(ReadError::Compacted { .. }) => {
                 watcher.log.seen.push(Seen::Expired { after: watcher.cursor });
+                let by_prefix = watcher.cursor >= running.state.compacted();
+                self.counts.add("watch: 410 by a prefix's floor", u64::from(by_prefix));
                 (watcher.seen, watcher.connected) = (None, None);
                 self.counts.one("watch: 410");
                 return Ok(());
