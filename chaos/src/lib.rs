@@ -10,7 +10,7 @@
 //! holds the members to it, and to each other. From outside: the judges of [`check`] read what clients, watchers and the
 //! applier wrote down, share no code with what they judge, and are used on histories of real processes as well. Seeded
 //! [`Bug`]s, of the kind that reviews miss, must be found: that is how both are checked. [`explore`] has the ways to run;
-//! the example `seeds` runs as many as are wanted.
+//! the example `seeds` runs as many as are wanted. Whatever fails leaves its [`story`].
 //!
 //! Used by tests only. Never imported by anything.
 
@@ -22,6 +22,7 @@ pub mod ledger;
 pub mod model;
 pub mod network;
 pub mod simlog;
+pub mod story;
 pub mod workload;
 pub mod world;
 

@@ -15,6 +15,7 @@ mod past;
 mod pipeline;
 mod post;
 mod record;
+mod tell;
 mod verdict;
 mod watchers;
 
@@ -23,7 +24,7 @@ use navarch_raft_driver::{Input, MemberChange};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use self::{clients::Client, member::Member, record::Record, watchers::Watcher};
+use self::{clients::Client, member::Member, record::Record, tell::Happening, watchers::Watcher};
 use crate::{
     Backend, Bug,
     counts::Counts,
@@ -52,6 +53,7 @@ pub struct World<B> {
     clients: Vec<Client>,
     watchers: Vec<Watcher>,
     record: Record,
+    happenings: Vec<Happening>,
     /// Keys so far that are written once and never again.
     still: u64,
     /// When somebody was last asked to make the cluster smaller.
@@ -150,6 +152,7 @@ impl<B: Backend> World<B> {
             clients,
             watchers: Watcher::all(),
             record: Record::default(),
+            happenings: Vec::new(),
             still: 0,
             shrunk_at: 0,
         }
@@ -282,6 +285,7 @@ impl<B: Backend> World<B> {
             Choice::Watch => return self.watch(),
             Choice::Partition => {
                 self.network.change(self.members.len() as u64, &mut self.rng);
+                self.happened_to_all(self.network.blocked());
                 return Ok(());
             }
             Choice::Kill => return self.kill(member),
@@ -316,11 +320,15 @@ impl<B: Backend> World<B> {
             Choice::Members => self.change_members(member),
             Choice::Transfer => {
                 let to = self.rng.random_range(1..=self.members.len() as u64);
-                self.counts.add("transfers", u64::from(self.members[member].leadership.leading));
+                if self.members[member].leadership.leading {
+                    self.counts.one("transfers");
+                    self.happened(member, format!("asked to hand over to member {to}"));
+                }
                 self.step(member, vec![Input::Transfer { to }])
             }
             Choice::Lost => {
                 let lost = self.rng.random_range(1..=self.members.len() as u64);
+                self.happened(member, format!("told that member {lost} seems to have gone"));
                 self.step(member, vec![Input::Lost { member: lost }])
             }
             Choice::Join => self.join(member),
@@ -366,10 +374,7 @@ impl<B: Backend> World<B> {
         let learner = members.learners.first().copied();
         let change = outside.map(MemberChange::AddLearner).or(learner.map(MemberChange::Promote));
         let id = self.new_id();
-        match change {
-            Some(change) => self.step(at, vec![Input::ChangeMembers { id, changes: vec![change] }]),
-            None => Ok(()),
-        }
+        change.map_or(Ok(()), |change| self.ask_members(at, id, vec![change]))
     }
 
     fn change_members(&mut self, at: usize) -> Result<(), Violation> {
@@ -391,6 +396,13 @@ impl<B: Backend> World<B> {
                 return Ok(());
             }
             self.shrunk_at = self.now;
+        }
+        self.ask_members(at, id, changes)
+    }
+
+    fn ask_members(&mut self, at: usize, id: u64, changes: Vec<MemberChange>) -> Result<(), Violation> {
+        if self.members[at].leadership.leading {
+            self.happened(at, format!("asked for {changes:?}"));
         }
         self.step(at, vec![Input::ChangeMembers { id, changes }])
     }

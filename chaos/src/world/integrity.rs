@@ -96,6 +96,7 @@ impl<B: Backend> World<B> {
         }
         if let Some(damage) = entries.iter_mut().find_map(flip) {
             self.members[at].flips = false;
+            self.happened(at, format!("the value of {:?} becomes {:?} in its memory", damage.0, damage.1));
             self.members[at].damage = Some(damage);
             self.counts.one("states damaged");
         }
@@ -156,6 +157,7 @@ impl<B: Backend> World<B> {
     /// The member takes itself out. If it leads, it hands over first.
     fn condemn(&mut self, at: usize, members: ConfState) -> Result<(), Violation> {
         self.counts.one("members found damaged");
+        self.happened(at, "finds its state damaged");
         if self.members[at].backend.condemn(members).is_err() {
             return self.crashed(at);
         }

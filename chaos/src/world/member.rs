@@ -156,6 +156,7 @@ impl<B: Backend> World<B> {
             leaves_at: None,
             rebuilding,
         });
+        self.happened(at, if rebuilding { "started without a state" } else { "started" });
         self.examine(at)?;
         self.check(at)?;
         if alone { self.step(at, vec![Input::Campaign]) } else { Ok(()) }
@@ -175,6 +176,7 @@ impl<B: Backend> World<B> {
         let failed = self.members[member].backend.failed();
         self.gone(member);
         self.members[member].backend.crash(torn);
+        self.happened(member, if failed { "its disk failed" } else { "its power was cut" });
         self.counts.one(if failed { "failed writes" } else { "crashes" });
         Ok(())
     }
@@ -211,9 +213,10 @@ impl<B: Backend> World<B> {
             let effects = effects.map_err(|error| Violation(format!("core: {error}")))?;
             let more = effects.more;
             let early = take_effects(running, effects, &mut self.network, self.bug, self.ledger.lenient)?;
-            member.leadership = running.core.leadership();
-            if member.leadership.leading {
-                self.ledger.leads(member.leadership.term, member.id)?;
+            let before = std::mem::replace(&mut member.leadership, running.core.leadership());
+            let Leadership { leading, term, .. } = member.leadership;
+            if leading {
+                self.ledger.leads(term, member.id)?;
             }
             inputs.extend(early.map(|number| Input::Persisted { number }));
             // Two of three with the same damage would outvote the one that is right: how far damage may go before a check
@@ -227,6 +230,9 @@ impl<B: Backend> World<B> {
                     inputs.push(Input::Offer(source.meta().clone()));
                     running.outgoing = Some(source);
                 }
+            }
+            if leading && (before.term, before.leading) != (term, true) {
+                self.happened(at, format!("leads term {term}"));
             }
             if !more && inputs.is_empty() {
                 return Ok(());

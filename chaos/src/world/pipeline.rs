@@ -87,7 +87,7 @@ impl<B: Backend> World<B> {
         let member = &mut self.members[at];
         let Some(running) = &mut member.running else { return Ok(()) };
         let count = most.min(running.writes.len());
-        let mut inputs = Vec::new();
+        let (mut inputs, mut installed) = (Vec::new(), None);
         for persist in running.writes.drain(..count).collect::<Vec<_>>() {
             let snapshot = persist.snapshot.as_ref();
             if let Err(error) = snapshot.map_or(Ok(()), |meta| install(running, meta.index, meta.term)) {
@@ -105,6 +105,7 @@ impl<B: Backend> World<B> {
                 (running.checks, member.damage) = (Checks::default(), None);
                 inputs.push(Input::Applied { index: meta.index });
                 self.counts.one("snapshots installed");
+                installed = Some(meta.index);
                 if self.bug != Some(Bug::LostAtInstall) {
                     running.ring.replaced(running.state.revision());
                 }
@@ -115,6 +116,9 @@ impl<B: Backend> World<B> {
             && let Err(error) = running.log.compact(index)
         {
             return self.stopped(at, error.to_string());
+        }
+        if let Some(index) = installed {
+            self.happened(at, format!("has installed the state of entry {index}"));
         }
         if self.members[at].backend.dead() {
             return self.crashed(at);

@@ -36,7 +36,9 @@ impl<B: Backend> World<B> {
         let logs: Vec<WatchLog> = self.watchers.iter_mut().map(|watcher| std::mem::take(&mut watcher.log)).collect();
         let floors = self.ledger.model.floors_after(Index::MAX);
         let expect = Expect { complete_to: Some(self.ledger.model.revision), floors: Some(&floors) };
-        watch::check(&truth, &logs, expect)?;
+        let watched = watch::check(&truth, &logs, expect);
+        self.watchers.iter_mut().zip(logs).for_each(|(watcher, log)| watcher.log = log);
+        watched?;
         retention::check(&truth, &self.record.past, &floors)?;
         let placements = linearizability::check(&self.record.operations, STEPS_MAX)?;
         self.counts.add("placements tried by the judge of linearizability", placements);
