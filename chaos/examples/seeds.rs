@@ -3,11 +3,12 @@
 //! `cargo run --release -p navarch-chaos --example seeds -- 100000 --members 3`
 //!
 //! Ends with 1 if a seed found something, or if some kind of fault never happened in all of them; a failing seed is named
-//! with the command that repeats it.
+//! with the command that repeats it and the file that tells all about the run.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
     io::{IsTerminal, Write},
+    path::PathBuf,
     process::ExitCode,
     sync::{
         Mutex,
@@ -17,7 +18,10 @@ use std::{
 };
 
 use clap::Parser;
-use navarch_chaos::{counts::Counts, explore};
+use navarch_chaos::{
+    counts::Counts,
+    explore::{self, Failure},
+};
 
 /// Seeded simulations of a cluster under faults.
 #[derive(Parser)]
@@ -37,6 +41,9 @@ struct Args {
     /// It ends when so many seeds have found something.
     #[arg(long, default_value_t = 20)]
     failures: usize,
+    /// Folder for the stories of failing seeds; that of temporary files if not given.
+    #[arg(long)]
+    stories: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -57,7 +64,7 @@ fn main() -> ExitCode {
                     match explore::seed(args.members, args.from + number, None) {
                         Ok(counts) => *sum.lock().unwrap() += counts,
                         Err(failure) => {
-                            report(&args, failure.seed, &failure.violation.0);
+                            report(&args, &failure);
                             failures.lock().unwrap().push(failure);
                         }
                     }
@@ -80,9 +87,10 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(!failures.is_empty() || !missing.is_empty()))
 }
 
-fn report(args: &Args, seed: u64, what: &str) {
-    println!("\nseed {seed} found something: {what}");
-    let members = args.members;
+fn report(args: &Args, failure: &Failure) {
+    let (seed, members) = (failure.seed, args.members);
+    println!("\nseed {seed} found something: {}", failure.violation.0);
+    println!("{}", failure.tell(members, args.stories.as_deref().unwrap_or(&std::env::temp_dir())));
     println!("repeat: cargo run --release -p navarch-chaos --example seeds -- 1 --from {seed} --members {members}");
 }
 

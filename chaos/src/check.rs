@@ -11,6 +11,7 @@ pub mod history;
 pub mod linearizability;
 pub mod orphans;
 pub mod recorder;
+pub mod retention;
 pub mod sessions;
 pub mod truth;
 pub mod watch;

@@ -27,6 +27,10 @@ const ALWAYS: &[&str] = &[
     "watch: reconnects",
     "watch: 410",
     "watch: lists",
+    "watch: 410 by a prefix's floor",
+    "past: reads",
+    "past: refused, below the floor of all",
+    "past: refused, below a prefix's floor",
 ];
 
 /// What it must have seen if there was more than one member.
@@ -54,6 +58,10 @@ const OF_SEVERAL: &[&str] = &[
     "told that a peer cannot be reached",
     "packet: forwarded proposal",
     "packet: proposal's answer",
+    "checks made",
+    "states damaged",
+    "members found damaged",
+    "rebuilds",
 ];
 
 impl Counts {

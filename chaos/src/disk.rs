@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use navarch_raft_contract::LogStore;
+use navarch_raft_contract::{ConfState, LogStore};
 use navarch_storage::{
     Machine,
     kv::{Home, Kv, KvError, WriteSet},
@@ -45,6 +45,8 @@ struct Inner {
     dead: Option<DiskError>,
     discarded: u64,
     torn: u64,
+    /// The file that says that the state is condemned, and who the members were.
+    condemned: Option<ConfState>,
 }
 
 /// One member's disk. The log is a file on it; the state's flushes are steps of it.
@@ -88,6 +90,14 @@ impl Disk {
         inner.step()?;
         let mut unsynced = std::mem::take(&mut inner.unsynced);
         inner.durable.append(&mut unsynced);
+        Ok(())
+    }
+
+    /// Writes the file that condemns the state, or removes it; whole, and synced.
+    fn set_condemned(&self, members: Option<ConfState>) -> Result<(), DiskError> {
+        let mut inner = self.inner.lock();
+        inner.step()?;
+        inner.condemned = members;
         Ok(())
     }
 
@@ -182,6 +192,10 @@ impl Home for SimHome {
 
     fn adopt(&self, staged: SimKv) -> Result<SimKv, KvError> {
         self.0.step().map_err(failed)?;
+        // Whatever was wrong with the old one.
+        if self.0.inner.lock().condemned.is_some() {
+            self.0.set_condemned(None).map_err(failed)?;
+        }
         Ok(staged)
     }
 
@@ -207,6 +221,7 @@ impl Backend for SimBackend {
         let log: Arc<dyn LogStore> =
             Arc::new(SimLog::open(self.disk.clone(), self.bug).map_err(|error| error.to_string())?);
         let memory = match self.state.take() {
+            Some(_) if self.condemned().is_some() => MemoryKv::default(),
             Some(state) => {
                 let kept = state.kv().memory.crashed();
                 if self.bug == Some(Bug::HalfWrite) {
@@ -223,6 +238,14 @@ impl Backend for SimBackend {
         let state = Arc::new(state);
         self.state = Some(state.clone());
         Ok(Opened { log, state })
+    }
+
+    fn condemn(&mut self, members: ConfState) -> Result<(), String> {
+        self.disk.set_condemned(Some(members)).map_err(|error| error.words().to_owned())
+    }
+
+    fn condemned(&self) -> Option<ConfState> {
+        self.disk.inner.lock().condemned.clone()
     }
 
     fn crash(&mut self, torn: u64) {

@@ -8,7 +8,7 @@ use navarch_raft_contract::{
 };
 use navarch_storage::hash;
 
-use crate::{State, model::Model};
+use crate::{State, check::retention::Floors, model::Model, workload};
 
 /// A promise that was broken, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,9 @@ macro_rules! demand {
     };
 }
 pub(crate) use demand;
+
+/// Parts of all keys, each of whose past is looked at by itself.
+const PARTS: [&str; 6] = [workload::SHORT, workload::SHORTER, workload::STILL, "c/", "g/", "r/"];
 
 /// See the module.
 #[derive(Default)]
@@ -127,29 +130,59 @@ impl Ledger {
             "entry {index}: revision {}, must be {revision:?}",
             state.revision()
         );
-        let floor = self.model.floors.get(&index).copied().unwrap_or(0);
-        demand!(floor == state.compacted(), "entry {index}: floor {}, must be {floor}", state.compacted());
-        let living = self.check_list(state, None)?;
+        let floors = self.model.floors_after(index);
+        demand!(floors.all == state.compacted(), "entry {index}: floor {}, must be {}", state.compacted(), floors.all);
+        let living = self.check_list(state, "", None)?;
         let sum = living.iter().fold(0u64, |sum, (key, value, _, at)| sum.wrapping_add(hash::share(key, *at, value)));
         demand!(sum == state.hash(), "entry {index}: the kept hash is not that of what lives");
-        let revision = state.revision();
-        for at in [floor, (floor + revision) / 2, revision.saturating_sub(1).max(floor), revision] {
-            self.check_list(state, Some(at))?;
+        self.check_past(state, "", &floors)?;
+        // What keeps less history than other keys is the reason why not all can be read together.
+        for prefix in PARTS.into_iter().filter(|prefix| floors.of(prefix) < floors.of("")) {
+            self.check_past(state, prefix, &floors)?;
         }
-        if floor > 0 {
-            let below = state.range(&KeyRange::prefix(b""), Some(floor - 1), 1);
-            demand!(matches!(below, Err(ReadError::Compacted { .. })), "a read below the floor: {below:?}");
-        }
-        self.check_events(state, floor)?;
         self.check_expiries(state)
     }
 
-    fn check_list(&self, state: &dyn State, at: Option<Revision>) -> Result<Vec<(Bytes, Bytes, u64, u64)>, Violation> {
-        let read = state.range(&KeyRange::prefix(b""), at, usize::MAX);
-        let Ok((page, read_at)) = read else { return Err(Violation(format!("list at {at:?}: {read:?}"))) };
+    /// What can be read of the past of keys with a prefix, and what cannot any more.
+    fn check_past(&self, state: &dyn State, prefix: &str, floors: &Floors) -> Result<(), Violation> {
+        let (revision, floor) = (state.revision(), floors.of(prefix));
+        let range = KeyRange::prefix(prefix.as_bytes());
+        let kept = state.floor_of(&range);
+        demand!(floor == kept, "floor {kept} of {prefix:?}, must be {floor}");
+        for at in [floor, (floor + revision) / 2, revision.saturating_sub(1).max(floor), revision] {
+            self.check_list(state, prefix, Some(at))?;
+        }
+        if floor > 0 {
+            let below = state.range(&range, Some(floor - 1), 1);
+            demand!(matches!(below, Err(ReadError::Compacted { .. })), "a read below the floor: {below:?}");
+            let below = state.events(&range, floor - 1, 1);
+            demand!(matches!(below, Err(ReadError::Compacted { .. })), "a watch below the floor: {below:?}");
+        }
+        self.check_events(state, prefix, floor)
+    }
+
+    /// A member answered for the past of keys with a prefix, or refused: exactly below the floor that it has.
+    pub fn kept(&self, state: &dyn State, prefix: &str, at: Revision, answered: bool) -> Result<(), Violation> {
+        let (index, store) = (state.applied().index, state.revision());
+        let floor = self.model.floors_after(index).of(prefix);
+        demand!(
+            self.lenient || answered == (at >= floor),
+            "{prefix:?} at {at} by who is at entry {index}, revision {store}: answered: {answered}, the floor is {floor}"
+        );
+        Ok(())
+    }
+
+    fn check_list(
+        &self,
+        state: &dyn State,
+        prefix: &str,
+        at: Option<Revision>,
+    ) -> Result<Vec<(Bytes, Bytes, u64, u64)>, Violation> {
+        let read = state.range(&KeyRange::prefix(prefix.as_bytes()), at, usize::MAX);
+        let Ok((page, read_at)) = read else { return Err(Violation(format!("list {prefix:?} at {at:?}: {read:?}"))) };
         let rows: Vec<_> =
             page.items.into_iter().map(|kv| (kv.key, kv.value, kv.create_revision, kv.mod_revision)).collect();
-        let expected = self.model.list(read_at);
+        let expected = self.model.list(prefix, read_at);
         demand!(rows == expected, "list at {at:?}: {rows:?}, must be {expected:?}");
         for (key, value, _, _) in expected.iter().take(2) {
             let got = state.get(key, at).map(|kv| kv.map(|kv| kv.value));
@@ -159,18 +192,19 @@ impl Ledger {
     }
 
     /// History, in portions, from the floor on: every change once, in order, each portion ending with a transaction.
-    fn check_events(&self, state: &dyn State, floor: Revision) -> Result<(), Violation> {
+    fn check_events(&self, state: &dyn State, prefix: &str, floor: Revision) -> Result<(), Violation> {
         let revision = state.revision();
         let (mut after, mut events) = (floor.max(1), Vec::new());
         while after < revision {
-            let read = state.events(&KeyRange::prefix(b""), after, 100);
+            let read = state.events(&KeyRange::prefix(prefix.as_bytes()), after, 100);
             let Ok((portion, upto)) = read else { return Err(Violation(format!("events after {after}: {read:?}"))) };
             demand!(upto > after, "history stands still at {after}");
             demand!(self.model.ends.contains(&upto), "history stops at {upto}, in the middle of a transaction");
             events.extend(portion);
             after = upto;
         }
-        let all = self.model.keys.iter().flat_map(|(key, versions)| versions.iter().map(move |v| (v.0, key, v.1)));
+        let keys = self.model.keys.iter().filter(|(key, _)| key.starts_with(prefix.as_bytes()));
+        let all = keys.flat_map(|(key, versions)| versions.iter().map(move |v| (v.0, key, v.1)));
         let mut expected: Vec<_> = all.filter(|(at, ..)| (floor.max(1) + 1..=revision).contains(at)).collect();
         expected.sort_by_key(|(at, ..)| *at);
         demand!(expected.len() == events.len(), "{} events, must be {}", events.len(), expected.len());

@@ -2,7 +2,7 @@
 //!
 //! A [`world::World`] runs the real core and the real state machine over a backend whose power can be cut, and whose writes
 //! can fail, at every write and at every sync: what was not synced is gone, but for a torn beginning of it. Members are
-//! killed, stopped and woken, have clocks of different speed and slow disks; the [`network`] loses, doubles, reorders and
+//! killed, stopped and woken, have clocks of different speed, slow disks and states that drift apart; the [`network`] loses, doubles, reorders and
 //! cuts off; members come and go. Clients, watchers and leaders' work go through any member. Time is choices, and every
 //! choice comes from one seed, so that a failure is repeated by its seed.
 //!
@@ -10,7 +10,7 @@
 //! holds the members to it, and to each other. From outside: the judges of [`check`] read what clients, watchers and the
 //! applier wrote down, share no code with what they judge, and are used on histories of real processes as well. Seeded
 //! [`Bug`]s, of the kind that reviews miss, must be found: that is how both are checked. [`explore`] has the ways to run;
-//! the example `seeds` runs as many as are wanted.
+//! the example `seeds` runs as many as are wanted. Whatever fails leaves its [`story`].
 //!
 //! Used by tests only. Never imported by anything.
 
@@ -22,8 +22,11 @@ pub mod ledger;
 pub mod model;
 pub mod network;
 pub mod simlog;
+pub mod story;
 pub mod workload;
 pub mod world;
+
+use navarch_raft_contract::ConfState;
 
 /// A mistake made on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +51,27 @@ pub enum Bug {
     LateResume,
     /// The events that a snapshot stands for are missing from those that watchers are served.
     LostAtInstall,
+    /// Whoever asks for history that is gone is served from where it begins.
+    AnsweredBelowFloor,
+    /// A member that learns at a check that its state differs goes on with it.
+    DamageKept,
+    /// The hash that members compare leaves some keys out.
+    BlindCheck,
+    /// A member without a state stands for election, and asks nobody for a state.
+    StandsWithoutState,
 }
 
 /// What keeps a member's data, and loses part of it when the power is cut.
 pub trait Backend {
+    /// Condemns the state, durably: the next [`Backend::open`] discards it, and until another one is installed
+    /// [`Backend::condemned`] says who the members were. Does nothing where states are never damaged.
+    fn condemn(&mut self, _members: ConfState) -> Result<(), String> {
+        Ok(())
+    }
+    /// Who the members were when the state was condemned, until another one is in its place.
+    fn condemned(&self) -> Option<ConfState> {
+        None
+    }
     /// Opens what is there.
     fn open(&mut self) -> Result<Opened, String>;
     /// Cuts the power: what was not synced is lost. `torn` picks how much of it is left as a torn tail.

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use navarch_raft_contract::{Command, CommandBody, Compare, EventKind, Index, Op, OpKind, Outcome, Revision, Term};
 
+use crate::check::retention::Floors;
+
 /// One version of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
@@ -30,8 +32,8 @@ pub struct Model {
     pub keys: BTreeMap<Bytes, BTreeMap<Revision, Version>>,
     /// Last revision taken.
     pub revision: Revision,
-    /// Compaction floor after each entry.
-    pub floors: BTreeMap<Index, Revision>,
+    /// Compaction floors, by the entry that raised them.
+    pub floors: BTreeMap<Index, Floors>,
     /// Revision after each entry.
     pub revisions: BTreeMap<Index, Revision>,
     /// Ends of transactions.
@@ -41,7 +43,7 @@ pub struct Model {
 impl Model {
     /// The empty store.
     pub fn new() -> Self {
-        Self { revision: 1, floors: [(0, 0)].into(), revisions: [(0, 1)].into(), ..Self::default() }
+        Self { revision: 1, floors: [(0, Floors::default())].into(), revisions: [(0, 1)].into(), ..Self::default() }
     }
 
     /// A key's last change and whether it exists.
@@ -55,9 +57,15 @@ impl Model {
         (version.kind == EventKind::Put).then_some((*revision, version))
     }
 
-    /// All that is alive at a revision.
-    pub fn list(&self, at: Revision) -> Vec<(Bytes, Bytes, Revision, Revision)> {
-        let living = self.keys.keys().filter_map(|key| {
+    /// The floors after an entry.
+    pub fn floors_after(&self, index: Index) -> Floors {
+        self.floors.range(..=index).next_back().map(|(_, floors)| floors.clone()).unwrap_or_default()
+    }
+
+    /// All keys with a prefix that are alive at a revision.
+    pub fn list(&self, prefix: &str, at: Revision) -> Vec<(Bytes, Bytes, Revision, Revision)> {
+        let keys = self.keys.keys().filter(|key| key.starts_with(prefix.as_bytes()));
+        let living = keys.filter_map(|key| {
             let (revision, version) = self.living(key, at)?;
             Some((key.clone(), version.value.clone(), version.created, revision))
         });
@@ -66,8 +74,6 @@ impl Model {
 
     /// Applies an entry.
     pub fn apply(&mut self, index: Index, term: Term, commands: &[Command]) -> Vec<Outcome> {
-        let floor = self.floors.values().next_back().copied().unwrap_or(0);
-        self.floors.insert(index, floor);
         let outcomes = commands.iter().map(|command| self.command(index, term, command)).collect();
         self.revisions.insert(index, self.revision);
         outcomes
@@ -91,10 +97,12 @@ impl Model {
                 }
             }
             Some(CommandBody::Compact(compact)) => {
-                let floor = self.floors.get_mut(&index);
-                if let Some(floor) = floor {
-                    *floor = (*floor).max(compact.floor.min(self.revision));
+                let mut floors = self.floors_after(index);
+                floors.all = floors.all.max(compact.floor.min(self.revision));
+                for at in &compact.prefixes {
+                    floors.raise(&String::from_utf8_lossy(&at.prefix), at.floor.min(self.revision));
                 }
+                self.floors.insert(index, floors);
             }
             Some(CommandBody::Expire(expire)) => {
                 for Compare { key, mod_revision } in &expire.keys {

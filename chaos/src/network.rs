@@ -188,6 +188,12 @@ impl Network {
         }
     }
 
+    /// Directions in which nothing passes, in words.
+    pub fn blocked(&self) -> String {
+        let blocked: Vec<String> = self.blocked.iter().map(|(from, to)| format!("{from} to {to}")).collect();
+        if blocked.is_empty() { "every packet can pass".into() } else { format!("cut off: {}", blocked.join(", ")) }
+    }
+
     /// Everything passes.
     pub fn heal(&mut self) {
         self.blocked.clear();

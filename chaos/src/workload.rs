@@ -1,7 +1,7 @@
 //! What clients do: random commands on few keys, so that they meet.
 
 use bytes::Bytes;
-use navarch_raft_contract::{Command, CommandBody, Compact, Compare, Expire, Op, OpKind, Term, Txn};
+use navarch_raft_contract::{Command, CommandBody, Compact, Compare, Expire, Op, OpKind, PrefixFloor, Term, Txn};
 use rand::Rng;
 
 use crate::model::Model;
@@ -44,6 +44,22 @@ fn txn(rng: &mut impl Rng, model: &Model) -> Txn {
     Txn { compares, ops }
 }
 
+/// Keys with this prefix keep their history for a shorter time than others.
+pub const SHORT: &str = "a";
+/// So do these.
+pub const SHORTER: &str = "b";
+
+/// Raises the floor of all keys, or of some that begin with something.
+fn compact(rng: &mut impl Rng, model: &Model) -> Compact {
+    let floor = if rng.random_bool(0.4) { rng.random_range(0..model.revision + 3) } else { 0 };
+    let some = [SHORT, SHORTER].into_iter().filter(|_| rng.random_bool(0.6)).collect::<Vec<_>>();
+    let prefix = |prefix: &str| PrefixFloor {
+        prefix: Bytes::copy_from_slice(prefix.as_bytes()),
+        floor: rng.random_range(0..model.revision + 3),
+    };
+    Compact { floor, prefixes: some.into_iter().map(prefix).collect() }
+}
+
 /// One command.
 pub fn command(rng: &mut impl Rng, model: &Model, term: Term) -> Command {
     let fence_term = match rng.random_range(0..12) {
@@ -52,9 +68,20 @@ pub fn command(rng: &mut impl Rng, model: &Model, term: Term) -> Command {
         _ => 0,
     };
     let body = match rng.random_range(0..20) {
-        0 => CommandBody::Compact(Compact { floor: rng.random_range(0..model.revision + 3), prefixes: vec![] }),
+        0 => CommandBody::Compact(compact(rng, model)),
         1 => CommandBody::Expire(Expire { keys: (0..3).map(|_| compare(rng, model)).collect() }),
         _ => CommandBody::Txn(txn(rng, model)),
     };
     Command { fence_term, body: Some(body) }
+}
+
+/// What keys begin with that are written once: damage of their values stays until somebody finds it.
+pub const STILL: &str = "z/";
+
+/// Writes a key of which there is no other write.
+pub fn still(number: u64, rng: &mut impl Rng) -> Command {
+    let value = format!("{number}, {:x}", rng.random::<u32>());
+    let op =
+        Op { kind: OpKind::Put as i32, key: format!("{STILL}{number}").into(), value: value.into(), expires_at_ms: 0 };
+    Command { fence_term: 0, body: Some(CommandBody::Txn(Txn { compares: Vec::new(), ops: vec![op] })) }
 }

@@ -7,12 +7,15 @@
 
 mod clients;
 mod faults;
+mod integrity;
 mod leaders;
 mod member;
 mod pages;
+mod past;
 mod pipeline;
 mod post;
 mod record;
+mod tell;
 mod verdict;
 mod watchers;
 
@@ -21,7 +24,7 @@ use navarch_raft_driver::{Input, MemberChange};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use self::{clients::Client, member::Member, record::Record, watchers::Watcher};
+use self::{clients::Client, member::Member, record::Record, tell::Happening, watchers::Watcher};
 use crate::{
     Backend, Bug,
     counts::Counts,
@@ -50,10 +53,15 @@ pub struct World<B> {
     clients: Vec<Client>,
     watchers: Vec<Watcher>,
     record: Record,
+    happenings: Vec<Happening>,
+    /// Keys so far that are written once and never again.
+    still: u64,
+    /// When somebody was last asked to make the cluster smaller.
+    shrunk_at: u64,
 }
 
 /// What may happen, and how often. Faults are so rare that in between an election, and then some work, gets done.
-const CHOICES: [(Choice, u32); 22] = [
+const CHOICES: [(Choice, u32); 25] = [
     (Choice::Propose, 120),
     (Choice::Take, 700),
     (Choice::Write, 700),
@@ -76,6 +84,9 @@ const CHOICES: [(Choice, u32); 22] = [
     (Choice::Skew, 3),
     (Choice::Slow, 2),
     (Choice::Kill, 1),
+    (Choice::Look, 100),
+    (Choice::Damage, 3),
+    (Choice::Past, 25),
 ];
 
 #[derive(Clone, Copy)]
@@ -102,12 +113,15 @@ enum Choice {
     Slow,
     Kill,
     Join,
+    Look,
+    Damage,
+    Past,
 }
 
 impl Choice {
     fn is_fault(self) -> bool {
-        use Choice::{Kill, Lost, Members, Partition, Pause, Skew, Slow, Transfer};
-        matches!(self, Members | Transfer | Lost | Partition | Pause | Skew | Slow | Kill)
+        use Choice::{Damage, Kill, Lost, Members, Partition, Pause, Skew, Slow, Transfer};
+        matches!(self, Members | Transfer | Lost | Partition | Pause | Skew | Slow | Kill | Damage)
     }
 }
 
@@ -138,6 +152,9 @@ impl<B: Backend> World<B> {
             clients,
             watchers: Watcher::all(),
             record: Record::default(),
+            happenings: Vec::new(),
+            still: 0,
+            shrunk_at: 0,
         }
     }
 
@@ -199,9 +216,11 @@ impl<B: Backend> World<B> {
                     self.start(member)?;
                 }
                 self.settle(member)?;
+                self.look(member)?;
             }
             let leads = self.members.iter().any(|member| member.leadership.leading);
-            if leads && round > 25 && self.least_applied() >= self.ledger.committed() && self.clients_rest(round)? {
+            let settled = leads && round > 25 && self.least_applied() >= self.ledger.committed();
+            if settled && self.all_sound() && self.clients_rest(round)? {
                 for member in 0..self.members.len() {
                     self.check(member)?;
                 }
@@ -210,7 +229,12 @@ impl<B: Backend> World<B> {
             (0..self.clients.len()).try_for_each(|client| self.finish_client(client))?;
             if leads && round % 20 == 0 {
                 (0..self.members.len()).try_for_each(|member| self.propose(member))?;
+                self.find_damage(round)?;
             }
+        }
+        if self.nobody_can_tell() {
+            self.counts.one("damage that no majority could tell");
+            return Ok(());
         }
         let shown: Vec<String> = self.members.iter().map(member::show).collect();
         let committed = self.ledger.committed();
@@ -261,6 +285,7 @@ impl<B: Backend> World<B> {
             Choice::Watch => return self.watch(),
             Choice::Partition => {
                 self.network.change(self.members.len() as u64, &mut self.rng);
+                self.happened_to_all(self.network.blocked());
                 return Ok(());
             }
             Choice::Kill => return self.kill(member),
@@ -295,14 +320,24 @@ impl<B: Backend> World<B> {
             Choice::Members => self.change_members(member),
             Choice::Transfer => {
                 let to = self.rng.random_range(1..=self.members.len() as u64);
-                self.counts.add("transfers", u64::from(self.members[member].leadership.leading));
+                if self.members[member].leadership.leading {
+                    self.counts.one("transfers");
+                    self.happened(member, format!("asked to hand over to member {to}"));
+                }
                 self.step(member, vec![Input::Transfer { to }])
             }
             Choice::Lost => {
                 let lost = self.rng.random_range(1..=self.members.len() as u64);
+                self.happened(member, format!("told that member {lost} seems to have gone"));
                 self.step(member, vec![Input::Lost { member: lost }])
             }
             Choice::Join => self.join(member),
+            Choice::Look => self.look(member),
+            Choice::Past => self.read_past(member),
+            Choice::Damage => {
+                self.damage(member);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -320,7 +355,11 @@ impl<B: Backend> World<B> {
         }
         let count = self.rng.random_range(1..4);
         let command = |_| workload::command(&mut self.rng, &self.ledger.model, leadership.term);
-        let commands = (0..count).map(command).collect();
+        let mut commands: Vec<_> = (0..count).map(command).collect();
+        if self.rng.random_bool(0.15) {
+            self.still += 1;
+            commands.push(workload::still(self.still, &mut self.rng));
+        }
         let request = Request { id: self.new_id(), origin, commands };
         self.submit(at, request);
         Ok(())
@@ -335,10 +374,7 @@ impl<B: Backend> World<B> {
         let learner = members.learners.first().copied();
         let change = outside.map(MemberChange::AddLearner).or(learner.map(MemberChange::Promote));
         let id = self.new_id();
-        match change {
-            Some(change) => self.step(at, vec![Input::ChangeMembers { id, changes: vec![change] }]),
-            None => Ok(()),
-        }
+        change.map_or(Ok(()), |change| self.ask_members(at, id, vec![change]))
     }
 
     fn change_members(&mut self, at: usize) -> Result<(), Violation> {
@@ -352,6 +388,21 @@ impl<B: Backend> World<B> {
                 _ if self.members.len() > 1 => MemberChange::Remove(other),
                 _ => MemberChange::Demote(other),
             });
+        }
+        // Whoever is left of two cannot tell which of them is right.
+        let shrinks = |change: &MemberChange| !matches!(change, MemberChange::Promote(_));
+        if changes.iter().any(shrinks) {
+            if self.someone_is_damaged() {
+                return Ok(());
+            }
+            self.shrunk_at = self.now;
+        }
+        self.ask_members(at, id, changes)
+    }
+
+    fn ask_members(&mut self, at: usize, id: u64, changes: Vec<MemberChange>) -> Result<(), Violation> {
+        if self.members[at].leadership.leading {
+            self.happened(at, format!("asked for {changes:?}"));
         }
         self.step(at, vec![Input::ChangeMembers { id, changes }])
     }

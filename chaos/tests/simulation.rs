@@ -20,12 +20,17 @@ fn steps_of(seed: u64, bug: Option<Bug>) -> Result<u64, Failure> {
     every_step(seed, 600, bug, 60, &mut || SimBackend::new(bug))
 }
 
+/// The test fails, and leaves the story of the run.
+fn fail(members: usize, failure: &Failure) -> ! {
+    panic!("{failure:?}; {}", failure.tell(members, &std::env::temp_dir()))
+}
+
 /// Runs so many seeds; the first failure ends it. A batch in which some kind of fault never happened has proved nothing
 /// about it.
 fn batch(members: usize, seeds: u64) {
     let (first, mut sum) = (first_seed(), Counts::default());
     for seed in first..first + seeds {
-        sum += explore::seed(members, seed, None).unwrap_or_else(|failure| panic!("{failure:?}"));
+        sum += explore::seed(members, seed, None).unwrap_or_else(|failure| fail(members, &failure));
     }
     eprintln!("{sum}");
     let missing = sum.missing(members);
@@ -37,7 +42,7 @@ fn one_member_loses_nothing_whenever_the_power_is_cut() {
     let first = first_seed();
     let mut crashes = 0;
     for seed in first..first + 40 {
-        crashes += steps_of(seed, None).unwrap_or_else(|failure| panic!("{failure:?}"));
+        crashes += steps_of(seed, None).unwrap_or_else(|failure| fail(1, &failure));
     }
     eprintln!("{crashes} crashes");
     assert!(crashes > 500);
@@ -75,7 +80,10 @@ const STOOD: &str = "a member that was installing a snapshot stood for election,
 #[test]
 fn seeds_that_found_something_find_nothing_any_more() {
     for (members, seed, what) in FOUND {
-        explore::seed(*members, *seed, None).unwrap_or_else(|failure| panic!("{what}: {failure:?}"));
+        explore::seed(*members, *seed, None).unwrap_or_else(|failure| {
+            eprintln!("{what}");
+            fail(*members, &failure)
+        });
     }
 }
 
@@ -106,6 +114,10 @@ fn seeded_bugs_of_three_members_are_found() {
         Bug::FenceOfTheMoment,
         Bug::LateResume,
         Bug::LostAtInstall,
+        Bug::AnsweredBelowFloor,
+        Bug::DamageKept,
+        Bug::BlindCheck,
+        Bug::StandsWithoutState,
     ] {
         found(bug, 1000, |seed| explore::seed(3, seed, Some(bug)));
     }
@@ -120,6 +132,7 @@ fn seeded_bugs_are_found_by_the_judges_alone() {
         (Bug::FenceOfTheMoment, "fencing"),
         (Bug::LateResume, "watch"),
         (Bug::LostAtInstall, "watch"),
+        (Bug::AnsweredBelowFloor, "watch"),
     ];
     for (bug, judge) in cases {
         let failure = found(bug, 1000, |seed| explore::seed_from_outside(3, seed, Some(bug)));
@@ -138,4 +151,19 @@ fn a_seed_repeats_its_run() {
         assert_eq!(failure(seed), failure(seed));
         assert_eq!(explore::seed(3, seed, None).unwrap(), explore::seed(3, seed, None).unwrap());
     }
+}
+
+#[test]
+fn a_failing_seed_tells_what_happened() {
+    let failure = found(Bug::LateResume, 1000, |seed| explore::seed(3, seed, Some(Bug::LateResume)));
+    let temp = tempfile::tempdir().unwrap();
+    let told = failure.tell(3, temp.path());
+    let path = temp.path().join(format!("navarch-chaos-3-members-seed-{}.txt", failure.seed));
+    assert!(told.ends_with(&path.display().to_string()), "{told}");
+    let story = std::fs::read_to_string(path).unwrap();
+    assert!(story.starts_with(&failure.violation.0));
+    for part in ["killed", "leads term", "no more faults", "client 1: r/", "watcher \"all\"", "Bookmark"] {
+        assert!(story.contains(part), "{part:?} is missing in {story}");
+    }
+    assert!(story.len() < 20 << 20);
 }

@@ -83,7 +83,7 @@ impl Evidence {
         if by_key(&at_end) != by_key(state) {
             return Err("the history does not lead to the state that is there at the end".to_owned());
         }
-        let expect = watch::Expect { complete_to: Some((*last).min(truth.last())), floor: None };
+        let expect = watch::Expect { complete_to: Some((*last).min(truth.last())), floors: None };
         watch::check(&truth, &self.watchers, expect).map_err(told)?;
         let events: usize =
             self.watchers.iter().map(|log| log.seen.iter().filter(|seen| matches!(seen, Seen::Event(_))).count()).sum();

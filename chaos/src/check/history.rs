@@ -189,6 +189,21 @@ pub struct SessionRead {
     pub items: Vec<Item>,
 }
 
+/// A read at a revision that was, from whichever member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastRead {
+    /// Who read.
+    pub client: u64,
+    /// The revision.
+    pub asked: u64,
+    /// The revision of the store that answered.
+    pub store: u64,
+    /// The keys that begin with this were read.
+    pub prefix: String,
+    /// What was there, in any order; `None`: refused, because that much of history is gone.
+    pub items: Option<Vec<Item>>,
+}
+
 /// A write that carries the term of the leader that made it, at the place where it was applied or refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FencedWrite {

@@ -5,6 +5,7 @@
 use super::{
     Fault, Judge,
     history::{Change, Item, Seen, WatchLog},
+    retention::Floors,
     truth::{Truth, difference},
 };
 
@@ -12,12 +13,12 @@ const JUDGE: Judge = Judge("watch");
 
 /// What watchers are held to.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Expect {
+pub struct Expect<'a> {
     /// At the end every watcher has been delivered all up to here.
     pub complete_to: Option<u64>,
-    /// The highest revision up to which history was ever given up; 410 for a watch that begins there or later is wrong.
+    /// The highest revisions up to which history was ever given up; 410 for a watch that begins there or later is wrong.
     /// `None`: not known, and not checked.
-    pub floor: Option<u64>,
+    pub floors: Option<&'a Floors>,
 }
 
 /// Checks all watchers.
@@ -25,7 +26,7 @@ pub struct Expect {
 /// # Errors
 /// [`Fault::Broken`]: a gap, a duplicate, an event out of order, one that never happened or is not as it happened, a list
 /// that is not the state of its revision, a revision that goes back, a watcher that goes on after 410 without a list.
-pub fn check(truth: &Truth, logs: &[WatchLog], expect: Expect) -> Result<(), Fault> {
+pub fn check(truth: &Truth, logs: &[WatchLog], expect: Expect<'_>) -> Result<(), Fault> {
     logs.iter().try_for_each(|log| check_one(truth, log, expect))
 }
 
@@ -39,7 +40,7 @@ struct Place<'a> {
     newest: u64,
 }
 
-fn check_one(truth: &Truth, log: &WatchLog, expect: Expect) -> Result<(), Fault> {
+fn check_one(truth: &Truth, log: &WatchLog, expect: Expect<'_>) -> Result<(), Fault> {
     let mut place = Place { truth, log, delivered: None, newest: 0 };
     for (at, seen) in log.seen.iter().enumerate() {
         place.take(seen, expect).map_err(|fault| match fault {
@@ -56,7 +57,7 @@ fn check_one(truth: &Truth, log: &WatchLog, expect: Expect) -> Result<(), Fault>
 }
 
 impl Place<'_> {
-    fn take(&mut self, seen: &Seen, expect: Expect) -> Result<(), Fault> {
+    fn take(&mut self, seen: &Seen, expect: Expect<'_>) -> Result<(), Fault> {
         match seen {
             Seen::Listed { revision, items } => self.listed(*revision, items),
             Seen::Opened { after, .. } => match self.delivered {
@@ -76,8 +77,9 @@ impl Place<'_> {
                 Ok(())
             }
             Seen::Expired { after } => {
-                JUDGE.demand(expect.floor.is_none_or(|floor| *after < floor), || {
-                    format!("410 after {after}, and history was never given up beyond {:?}", expect.floor)
+                let floor = expect.floors.map(|floors| floors.of(&self.log.prefix));
+                JUDGE.demand(floor.is_none_or(|floor| *after < floor), || {
+                    format!("410 after {after}, and history was never given up beyond {floor:?}")
                 })?;
                 self.delivered = None;
                 self.newest = self.newest.max(1);
@@ -163,7 +165,8 @@ mod tests {
     }
 
     fn verdict(prefix: &str, seen: Vec<Seen>) -> Result<(), String> {
-        let expect = Expect { complete_to: None, floor: Some(5) };
+        let floors = Floors { all: 5, ..Floors::default() };
+        let expect = Expect { complete_to: None, floors: Some(&floors) };
         check(&story(), &log(prefix, seen), expect).map_err(|fault| fault.to_string())
     }
 
@@ -171,7 +174,7 @@ mod tests {
     fn complete_logs_are_accepted() {
         let all = vec![listed(1, vec![]), event(2), event(3), event(5), event(6), event(8), event(9)];
         verdict("", all.clone()).unwrap();
-        check(&story(), &log("", all), Expect { complete_to: Some(9), floor: Some(0) }).unwrap();
+        check(&story(), &log("", all), Expect { complete_to: Some(9), floors: Some(&Floors::default()) }).unwrap();
         let hops = vec![
             opened(1),
             event(2),
@@ -236,7 +239,7 @@ mod tests {
     #[test]
     fn a_watcher_that_stops_too_early_is_refused() {
         let seen = vec![opened(1), event(2), event(3)];
-        let expect = Expect { complete_to: Some(9), floor: None };
+        let expect = Expect { complete_to: Some(9), floors: None };
         let error = check(&story(), &log("", seen), expect).unwrap_err().to_string();
         assert!(error.contains("it ends at 9"), "{error}");
         let silent = check(&story(), &log("", vec![]), expect).unwrap_err().to_string();

@@ -25,12 +25,14 @@ impl<B: Backend> World<B> {
         // Longer than the others need to elect, and shorter than a run.
         let each = self.members.len() as u64;
         self.members[at].paused_until = self.now + self.rng.random_range(100 * each..900 * each);
+        self.happened(at, format!("stopped until {}", self.members[at].paused_until));
         self.counts.one("pauses");
         Ok(())
     }
 
     pub(super) fn change_speed(&mut self, member: usize) -> Result<(), Violation> {
         self.members[member].speed = [25, 50, 100, 100, 200, 400][self.rng.random_range(0..6)];
+        self.happened(member, format!("its clock goes at {} %", self.members[member].speed));
         self.counts.one("changes of clock speed");
         Ok(())
     }
@@ -46,6 +48,7 @@ impl<B: Backend> World<B> {
     pub(super) fn slow_down(&mut self, member: usize) -> Result<(), Violation> {
         let each = self.members.len() as u64;
         self.members[member].slow_until = self.now + self.rng.random_range(50 * each..600 * each);
+        self.happened(member, format!("its disk is slow until {}", self.members[member].slow_until));
         self.counts.one("slow disks");
         Ok(())
     }
@@ -65,12 +68,14 @@ impl<B: Backend> World<B> {
         }
         self.gone(member);
         self.members[member].backend.kill();
+        self.happened(member, "killed");
         self.counts.one("kills");
         Ok(())
     }
 
     pub(super) fn end_faults(&mut self) {
         self.network.heal();
+        self.happened_to_all("no more faults");
         for member in &mut self.members {
             (member.paused_until, member.slow_until, member.speed) = (0, 0, 100);
             member.backend.plan_crash(None);

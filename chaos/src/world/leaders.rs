@@ -1,11 +1,16 @@
 //! Work that only the leader does, as the leader gate of a member starts and stops it: every write carries the term. The
 //! gate hears of a lost leadership a little late, and a member that was stopped hears of it when it wakes.
 
-use navarch_raft_contract::{Command, CommandBody, Compact, Compare, Expire, Op, OpKind, Term, Txn};
+use navarch_raft_contract::{
+    Check, Command, CommandBody, Compact, Compare, Expire, Op, OpKind, PrefixFloor, Term, Txn,
+};
 use rand::Rng;
 
-use super::{World, clients::Doing};
-use crate::{Backend, check::history::Act, ledger::Violation, network::Request};
+use super::{
+    World,
+    clients::{Doing, REGISTERS},
+};
+use crate::{Backend, check::history::Act, ledger::Violation, network::Request, workload};
 
 /// What is written by whoever leads.
 pub(super) const HOLDER: &str = "g/holder";
@@ -29,13 +34,16 @@ impl<B: Backend> World<B> {
             return Ok(());
         };
         let mut write = None;
-        let body = match self.rng.random_range(0..6) {
+        let body = match self.rng.random_range(0..7) {
             0 => {
-                let kept = self.rng.random_range(10..60);
-                CommandBody::Compact(Compact {
-                    floor: running.state.revision().saturating_sub(kept),
-                    prefixes: Vec::new(),
-                })
+                let (kept, shorter) = (self.rng.random_range(10..100), self.rng.random_range(5..40));
+                let revision = running.state.revision();
+                let prefix = |prefix: &str| PrefixFloor {
+                    prefix: prefix.to_owned().into(),
+                    floor: revision.saturating_sub(shorter),
+                };
+                let prefixes = [workload::SHORT, REGISTERS].map(prefix).into();
+                CommandBody::Compact(Compact { floor: revision.saturating_sub(kept), prefixes })
             }
             1 => {
                 let due = running.state.expired(self.now / 4, 3);
@@ -43,6 +51,7 @@ impl<B: Backend> World<B> {
                 let keys = due.into_iter().map(|due| Compare { key: due.key, mod_revision: due.mod_revision });
                 CommandBody::Expire(Expire { keys: keys.collect() })
             }
+            2 => CommandBody::Check(Check {}),
             _ => {
                 let value = format!("member {origin} in term {}, request {id}", gate.term);
                 let op =

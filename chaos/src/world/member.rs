@@ -5,9 +5,10 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use navarch_raft_contract::{CommittedEntry, Index, LogStore, SnapshotSource, Term};
 use navarch_raft_driver::{
-    Config, Core, CoreConfig, Effects, Input,
+    Checks, Config, Core, CoreConfig, Effects, Input,
     core::{Leadership, Persist},
     recover::recover,
 };
@@ -36,6 +37,10 @@ pub(super) struct Member<B> {
     pub speed: u64,
     /// Hundredths of ticks that have passed and were not told yet.
     pub owed: u64,
+    /// Its memory flips a bit of the next value that can be damaged.
+    pub flips: bool,
+    /// A key of its state and the wrong value that it has, if there is one.
+    pub damage: Option<(Bytes, Bytes)>,
 }
 
 /// What a request in an entry has coming.
@@ -68,13 +73,32 @@ pub(super) struct Running {
     pub ring: Ring,
     /// Work that only the leader does.
     pub gate: Option<Gate>,
+    /// What was said at the last check of the states.
+    pub checks: Checks,
+    /// The check at which this member spoke last, and when.
+    pub said: Option<(Index, u64)>,
+    /// It leads with a condemned state, and hands over until then.
+    pub leaves_at: Option<u64>,
+    /// The state was discarded, and no other one has come yet.
+    pub rebuilding: bool,
 }
 
 impl<B> Member<B> {
     pub(super) fn new(id: u64, backend: B) -> Self {
         let leadership = Leadership::default();
-        let (incarnation, paused_until, slow_until, speed, owed) = (0, 0, 0, 100, 0);
-        Self { id, backend, running: None, leadership, incarnation, paused_until, slow_until, speed, owed }
+        Self {
+            id,
+            backend,
+            running: None,
+            leadership,
+            incarnation: 0,
+            paused_until: 0,
+            slow_until: 0,
+            speed: 100,
+            owed: 0,
+            flips: false,
+            damage: None,
+        }
     }
 
     /// The last entry it applied.
@@ -95,11 +119,14 @@ impl<B: Backend> World<B> {
         let mut config = Config::single(member.id, "chaos");
         config.voters = voters;
         config.seed = seed;
-        let from = match recover(&config, opened.log.as_ref(), &opened.state.applied()) {
+        config.rebuild = member.backend.condemned();
+        let mut from = match recover(&config, opened.log.as_ref(), &opened.state.applied()) {
             Ok(from) => from,
             Err(_) if member.backend.dead() => return self.crashed(at),
             Err(error) => return Err(Violation(format!("member {}: {error}", member.id))),
         };
+        let rebuilding = from.rebuilding;
+        from.rebuilding &= self.bug != Some(Bug::StandsWithoutState);
         // With every other seed all bounds are so tight that they are met: old entries are read from the log, effects come in
         // portions, proposals are refused.
         let bounds = if seed.is_multiple_of(2) { config.core() } else { tight(config.core()) };
@@ -124,15 +151,22 @@ impl<B: Backend> World<B> {
             wants_snapshot: false,
             ring,
             gate: None,
+            checks: Checks::default(),
+            said: None,
+            leaves_at: None,
+            rebuilding,
         });
+        self.happened(at, if rebuilding { "started without a state" } else { "started" });
+        self.examine(at)?;
         self.check(at)?;
         if alone { self.step(at, vec![Input::Campaign]) } else { Ok(()) }
     }
 
+    /// A state that is damaged, and known to be, by us, is not what it must be.
     pub(super) fn check(&self, member: usize) -> Result<(), Violation> {
         match &self.members[member].running {
-            Some(running) => self.ledger.check(running.state.as_ref()),
-            None => Ok(()),
+            Some(running) if self.members[member].damage.is_none() => self.ledger.check(running.state.as_ref()),
+            _ => Ok(()),
         }
     }
 
@@ -142,6 +176,7 @@ impl<B: Backend> World<B> {
         let failed = self.members[member].backend.failed();
         self.gone(member);
         self.members[member].backend.crash(torn);
+        self.happened(member, if failed { "its disk failed" } else { "its power was cut" });
         self.counts.one(if failed { "failed writes" } else { "crashes" });
         Ok(())
     }
@@ -178,19 +213,26 @@ impl<B: Backend> World<B> {
             let effects = effects.map_err(|error| Violation(format!("core: {error}")))?;
             let more = effects.more;
             let early = take_effects(running, effects, &mut self.network, self.bug, self.ledger.lenient)?;
-            member.leadership = running.core.leadership();
-            if member.leadership.leading {
-                self.ledger.leads(member.leadership.term, member.id)?;
+            let before = std::mem::replace(&mut member.leadership, running.core.leadership());
+            let Leadership { leading, term, .. } = member.leadership;
+            if leading {
+                self.ledger.leads(term, member.id)?;
             }
             inputs.extend(early.map(|number| Input::Persisted { number }));
+            // Two of three with the same damage would outvote the one that is right: how far damage may go before a check
+            // is made is not what is proved here.
             if let Some(running) = &mut member.running
                 && running.wants_snapshot
+                && member.damage.is_none()
             {
                 running.wants_snapshot = false;
                 if let Ok(source) = running.state.snapshot() {
                     inputs.push(Input::Offer(source.meta().clone()));
                     running.outgoing = Some(source);
                 }
+            }
+            if leading && (before.term, before.leading) != (term, true) {
+                self.happened(at, format!("leads term {term}"));
             }
             if !more && inputs.is_empty() {
                 return Ok(());
@@ -248,5 +290,10 @@ pub(super) fn take_effects(
 pub(super) fn show<B>(member: &Member<B>) -> String {
     let Some(running) = &member.running else { return format!("{}: down", member.id) };
     let (leadership, members, applied) = (member.leadership, running.core.members(), running.state.applied().index);
-    format!("{}: {leadership:?}, applied {applied}, {members:?}, peers {:?}", member.id, running.core.peers())
+    let state = match &member.damage {
+        Some((key, _)) => format!(", with a damaged {key:?}"),
+        None if running.rebuilding => ", without a state".to_owned(),
+        None => String::new(),
+    };
+    format!("{}: {leadership:?}, applied {applied}{state}, {members:?}, peers {:?}", member.id, running.core.peers())
 }

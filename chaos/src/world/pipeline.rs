@@ -1,10 +1,11 @@
 //! What a member's threads do: the driver takes proposals, the log writer writes, the applier applies and answers.
 
 use navarch_raft_contract::{Batch, Command, CommittedEntry, Index, Payload, Term};
-use navarch_raft_driver::{Input, core::Rejected};
+use navarch_raft_driver::{Checks, Input, core::Rejected};
 
 use super::{
     World,
+    integrity::note,
     member::{Pending, Running, take_effects},
 };
 use crate::{
@@ -83,9 +84,10 @@ impl<B: Backend> World<B> {
 
     /// The log writer: one write and one sync for some of what waits.
     pub(super) fn write(&mut self, at: usize, most: usize) -> Result<(), Violation> {
-        let Some(running) = &mut self.members[at].running else { return Ok(()) };
+        let member = &mut self.members[at];
+        let Some(running) = &mut member.running else { return Ok(()) };
         let count = most.min(running.writes.len());
-        let mut inputs = Vec::new();
+        let (mut inputs, mut installed) = (Vec::new(), None);
         for persist in running.writes.drain(..count).collect::<Vec<_>>() {
             let snapshot = persist.snapshot.as_ref();
             if let Err(error) = snapshot.map_or(Ok(()), |meta| install(running, meta.index, meta.term)) {
@@ -96,8 +98,14 @@ impl<B: Backend> World<B> {
             }
             inputs.push(Input::Persisted { number: persist.number });
             if let Some(meta) = persist.snapshot {
+                self.counts.add("rebuilds", u64::from(running.rebuilding));
+                let by_chance = !running.rebuilding && member.damage.is_some();
+                self.counts.add("damage replaced by a snapshot for another reason", u64::from(by_chance));
+                running.rebuilding = false;
+                (running.checks, member.damage) = (Checks::default(), None);
                 inputs.push(Input::Applied { index: meta.index });
                 self.counts.one("snapshots installed");
+                installed = Some(meta.index);
                 if self.bug != Some(Bug::LostAtInstall) {
                     running.ring.replaced(running.state.revision());
                 }
@@ -108,6 +116,9 @@ impl<B: Backend> World<B> {
             && let Err(error) = running.log.compact(index)
         {
             return self.stopped(at, error.to_string());
+        }
+        if let Some(index) = installed {
+            self.happened(at, format!("has installed the state of entry {index}"));
         }
         if self.members[at].backend.dead() {
             return self.crashed(at);
@@ -121,12 +132,22 @@ impl<B: Backend> World<B> {
         let Some(running) = &mut self.members[at].running else { return Ok(()) };
         let mut entries: Vec<_> = running.committed.drain(..most.min(running.committed.len())).collect();
         let Some(last) = entries.last().map(|entry| entry.index) else { return Ok(()) };
+        if running.rebuilding {
+            // There is nothing to apply it to; the state that is to come has it.
+            let waiting: Vec<_> = entries.iter().filter_map(|entry| running.waiting.remove(&entry.index)).collect();
+            waiting.into_iter().for_each(|pending| self.unknown(at, pending));
+            return Ok(());
+        }
         let changes = entries.iter().filter(|entry| matches!(entry.payload, Payload::Members(_))).count();
         self.counts.add("membership changes", changes as u64);
         let original = entries.clone();
         entries.iter_mut().for_each(|entry| misread_fences(entry, self.bug, term_of_the_moment));
+        self.damage_some(at, &mut entries);
+        let Some(running) = &mut self.members[at].running else { return Ok(()) };
         let applied = running.state.apply(&entries).map_err(|error| Violation(format!("apply: {error}")))?;
         running.ring.applied(&applied.batch);
+        let blind = self.bug == Some(Bug::BlindCheck);
+        applied.sightings.iter().try_for_each(|sighting| note(running, sighting, blind))?;
         self.record.applied(&original, &applied, &mut self.counts);
         self.ledger.applied(&original, &applied)?;
         let alive = !self.members[at].backend.dead();

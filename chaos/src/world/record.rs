@@ -5,11 +5,13 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use navarch_raft_contract::{Applied, Batch, CommittedEntry, Event, EventKind, Index, KeyValue, Outcome, Payload};
+use navarch_raft_contract::{
+    Applied, Batch, CommandBody, CommittedEntry, Event, EventKind, Index, KeyValue, Outcome, Payload,
+};
 
 use super::clients::Doing;
 use crate::{
-    check::history::{Act, Answer, Answered, Change, FencedWrite, Item, Kind, Operation, SessionRead},
+    check::history::{Act, Answer, Answered, Change, FencedWrite, Item, Kind, Operation, PastRead, SessionRead},
     counts::Counts,
 };
 
@@ -18,6 +20,7 @@ use crate::{
 pub(super) struct Record {
     pub operations: Vec<Operation>,
     pub reads: Vec<SessionRead>,
+    pub past: Vec<PastRead>,
     pub fenced: Vec<FencedWrite>,
     /// The last entry of which the fences are written down.
     fenced_to: Index,
@@ -49,6 +52,8 @@ impl Record {
             for (command, outcome) in batch.commands.iter().zip(outcomes) {
                 let refused = matches!(outcome, Outcome::Fenced { .. });
                 counts.add("fenced refusals", u64::from(refused));
+                let check = matches!(command.body, Some(CommandBody::Check(_)));
+                counts.add("checks made", u64::from(check && !refused));
                 counts.add("conflicts", u64::from(matches!(outcome, Outcome::Conflict { .. })));
                 self.fenced.push(FencedWrite {
                     position: entry.index,

@@ -1,6 +1,6 @@
 //! The end of a run: the judges read what was recorded.
 
-use navarch_raft_contract::{EventKind, KeyRange};
+use navarch_raft_contract::{EventKind, Index, KeyRange};
 
 use super::{
     World,
@@ -13,7 +13,7 @@ use crate::{
     check::{
         Fault, durability, fencing,
         history::{Change, Item, Kind, WatchLog},
-        linearizability, sessions,
+        linearizability, retention, sessions,
         truth::Truth,
         watch::{self, Expect},
     },
@@ -34,8 +34,12 @@ impl<B: Backend> World<B> {
         fencing::check(&self.record.fenced)?;
         let truth = Truth::new(1, &[], &self.history())?;
         let logs: Vec<WatchLog> = self.watchers.iter_mut().map(|watcher| std::mem::take(&mut watcher.log)).collect();
-        let floor = self.ledger.model.floors.values().copied().max();
-        watch::check(&truth, &logs, Expect { complete_to: Some(self.ledger.model.revision), floor })?;
+        let floors = self.ledger.model.floors_after(Index::MAX);
+        let expect = Expect { complete_to: Some(self.ledger.model.revision), floors: Some(&floors) };
+        let watched = watch::check(&truth, &logs, expect);
+        self.watchers.iter_mut().zip(logs).for_each(|(watcher, log)| watcher.log = log);
+        watched?;
+        retention::check(&truth, &self.record.past, &floors)?;
         let placements = linearizability::check(&self.record.operations, STEPS_MAX)?;
         self.counts.add("placements tried by the judge of linearizability", placements);
         sessions::check_order(&self.record.operations)?;

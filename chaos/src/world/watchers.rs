@@ -90,6 +90,10 @@ impl Watcher {
         KeyRange::prefix(self.log.prefix.as_bytes())
     }
 
+    fn concerns(&self, key: &[u8]) -> bool {
+        key.starts_with(self.log.prefix.as_bytes())
+    }
+
     fn saw(&mut self, revision: Revision) {
         self.seen = Some(revision);
         self.newest = self.newest.max(revision);
@@ -114,6 +118,8 @@ impl<B: Backend> World<B> {
             Some((at, incarnation)) => {
                 let alive = self.members[at].running.is_some() && self.members[at].incarnation == incarnation;
                 // A member that is stopped says nothing, and its watcher finds that out some time.
+                let spoilt = self.members[at].damage.as_ref();
+                let alive = alive && spoilt.is_none_or(|(key, _)| !self.watchers[watcher].concerns(key));
                 if alive && self.awake(at) {
                     self.deliver_events(watcher, at, most)?;
                 }
@@ -129,7 +135,9 @@ impl<B: Backend> World<B> {
     fn connect(&mut self, which: usize, at: usize) -> Result<(), Violation> {
         let awake = self.awake(at);
         let incarnation = self.members[at].incarnation;
-        let Some(running) = self.members[at].running.as_ref().filter(|_| awake) else { return Ok(()) };
+        // What is read of a damaged key, before anybody has noticed, nobody promises anything about.
+        let whole = self.members[at].damage.as_ref().is_none_or(|(key, _)| !self.watchers[which].concerns(key));
+        let Some(running) = self.members[at].running.as_ref().filter(|_| awake && whole) else { return Ok(()) };
         let watcher = &mut self.watchers[which];
         // What it has seen is not here yet: try again, perhaps elsewhere.
         if running.state.revision() < watcher.newest {
@@ -159,12 +167,25 @@ impl<B: Backend> World<B> {
         let range = watcher.range();
         let read = match running.ring.read(&range, watcher.cursor) {
             Some(found) => Ok(found),
-            None => StateReader::events(running.state.as_ref(), &range, watcher.cursor, PORTION_BYTES),
+            None => {
+                let state = running.state.as_ref();
+                let read = StateReader::events(state, &range, watcher.cursor, PORTION_BYTES);
+                self.ledger.kept(state, &watcher.log.prefix, watcher.cursor, read.is_ok())?;
+                read
+            }
+        };
+        let read = match read {
+            Err(ReadError::Compacted { floor, .. }) if self.bug == Some(Bug::AnsweredBelowFloor) => {
+                StateReader::events(running.state.as_ref(), &range, floor, PORTION_BYTES)
+            }
+            read => read,
         };
         let (events, upto) = match read {
             Ok(found) => found,
             Err(ReadError::Compacted { .. }) => {
                 watcher.log.seen.push(Seen::Expired { after: watcher.cursor });
+                let by_prefix = watcher.cursor >= running.state.compacted();
+                self.counts.add("watch: 410 by a prefix's floor", u64::from(by_prefix));
                 (watcher.seen, watcher.connected) = (None, None);
                 self.counts.one("watch: 410");
                 return Ok(());
