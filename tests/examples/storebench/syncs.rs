@@ -1,0 +1,55 @@
+//! How often members sync, counted by strace in a run of its own. With a filter in the kernel only these calls are stopped,
+//! so that the run is nearly as fast as one without; what is asked is how many puts share a sync.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::Fallible;
+
+/// Whatever brings a file's bytes to the disk.
+const CALLS: &str = "trace=fdatasync,fsync,sync_file_range,msync,syncfs,sync";
+
+/// The file with the trace of a member.
+fn file(trace: &Path, at: usize) -> PathBuf {
+    trace.with_extension(at.to_string())
+}
+
+/// What goes before a member's command.
+pub fn tracer(trace: &Path, at: usize) -> Vec<String> {
+    let file = file(trace, at).to_string_lossy().into_owned();
+    ["strace", "-f", "--seccomp-bpf", "-ttt", "-e", CALLS, "-o", &file].map(str::to_owned).to_vec()
+}
+
+/// The calls of each member within a time, by name, counted when they began. A call that others interrupt has two lines.
+pub fn count(trace: &Path, members: usize, from: f64, until: f64) -> Fallible<Vec<BTreeMap<String, u64>>> {
+    let mut all = Vec::new();
+    for at in 0..members {
+        let file = file(trace, at);
+        let mut calls = BTreeMap::new();
+        for line in std::fs::read_to_string(&file)?.lines() {
+            // 4711  1763705370.123456 fdatasync(7) = 0
+            let mut words = line.split_whitespace().skip(1);
+            let (time, call) = (words.next().and_then(|word| word.parse::<f64>().ok()), words.next());
+            let name = call.and_then(|call| call.split_once('(')).map(|(name, _)| name);
+            if let (Some(time), Some(name)) = (time, name)
+                && (from..until).contains(&time)
+            {
+                *calls.entry(name.to_owned()).or_default() += 1;
+            }
+        }
+        std::fs::remove_file(&file)?;
+        all.push(calls);
+    }
+    Ok(all)
+}
+
+/// The most puts that this many syncs of each member can have made durable, with so many clients that wait for each of
+/// theirs: a sync covers no more than one of each client, and a quorum has to have synced.
+pub fn puts_max(calls: &[BTreeMap<String, u64>], clients: usize) -> u64 {
+    let mut each: Vec<u64> = calls.iter().map(|calls| calls.values().sum()).collect();
+    each.sort_unstable();
+    // The slowest of the fastest majority.
+    let slowest = each.len() - (each.len() / 2 + 1).min(each.len());
+    // One more, that began before the time and ended in it.
+    each.get(slowest).map_or(0, |syncs| (syncs + 1) * clients as u64)
+}
