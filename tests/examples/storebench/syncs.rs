@@ -43,13 +43,12 @@ pub fn count(trace: &Path, members: usize, from: f64, until: f64) -> Fallible<Ve
     Ok(all)
 }
 
-/// The most puts that this many syncs of each member can have made durable, with so many clients that wait for each of
-/// theirs: a sync covers no more than one of each client, and a quorum has to have synced.
+/// The most puts that these syncs of the members can have made durable, with so many clients that wait for each of theirs.
+/// Each put needs a sync of a majority before it is acknowledged, and when a sync is done no more puts wait than there are
+/// clients.
 pub fn puts_max(calls: &[BTreeMap<String, u64>], clients: usize) -> u64 {
-    let mut each: Vec<u64> = calls.iter().map(|calls| calls.values().sum()).collect();
-    each.sort_unstable();
-    // The slowest of the fastest majority.
-    let slowest = each.len() - (each.len() / 2 + 1).min(each.len());
-    // One more, that began before the time and ended in it.
-    each.get(slowest).map_or(0, |syncs| (syncs + 1) * clients as u64)
+    let majority = calls.len() as u64 / 2 + 1;
+    // One more of each member, that began before the time and ended in it.
+    let syncs = calls.iter().flat_map(BTreeMap::values).sum::<u64>() + calls.len() as u64;
+    syncs * clients as u64 / majority
 }
