@@ -8,7 +8,7 @@ pub use home::RocksHome;
 pub use kv::RocksKv;
 pub use log::RocksLog;
 
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options};
+use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options};
 
 /// Bounds of RocksDB's memory and files, for both databases together where not said otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,12 @@ impl RocksConfig {
         table.set_block_cache(cache);
         table.set_cache_index_and_filter_blocks(true);
         table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        // In parts: the index of a large table is as large as what is cached of both databases, and read as a whole it would
+        // be fetched and uncompressed for nearly every read.
+        table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        table.set_partition_filters(true);
+        table.set_metadata_block_size(4 << 10);
+        table.set_pin_top_level_index_and_filter(true);
         table.set_format_version(6);
         let mut options = Options::default();
         options.create_if_missing(true);
@@ -57,7 +63,8 @@ impl RocksConfig {
         options.set_max_write_buffer_number(2);
         options.set_max_open_files(self.open_files_max);
         options.set_max_background_jobs(self.background_jobs);
-        options.set_compression_type(DBCompressionType::Lz4);
+        // What is flushed is soon compacted, and most of the log is dead by then.
+        options.set_compression_per_level(&[DBCompressionType::None, DBCompressionType::Lz4]);
         // One writer: no need for the concurrent memtable's overhead.
         options.set_allow_concurrent_memtable_write(false);
         options.set_level_compaction_dynamic_level_bytes(true);

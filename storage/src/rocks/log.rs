@@ -52,6 +52,10 @@ impl RocksLog {
     pub fn open(path: &Path, config: &RocksConfig, cache: &Cache) -> Result<Self, LogError> {
         let (mut options, table) = config.common(cache, config.log_buffer_bytes);
         options.set_block_based_table_factory(&table);
+        // Entries are read back seldom, and most are forgotten soon: the later tables are merged, the less is left to merge.
+        options.set_level_zero_file_num_compaction_trigger(16);
+        options.set_level_zero_slowdown_writes_trigger(40);
+        options.set_level_zero_stop_writes_trigger(60);
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         options.set_max_total_wal_size(4 * config.log_buffer_bytes as u64);
         let db = DB::open(&options, path).map_err(failed)?;
