@@ -1,8 +1,8 @@
 //! Three members: any of them serves, and what was acknowledged survives any of them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use navarch_tests::eventually;
 use navarch_tests::members::Members;
+use navarch_tests::{describe, eventually, must};
 use serde_json::{Value, json};
 
 fn put(members: &Members, by: usize, name: &str) -> Result<String, String> {
@@ -189,4 +189,39 @@ fn a_node_goes_on_with_other_members_than_the_one_it_joined_by() {
     members.leader(1, Some(0));
     until_ready(&members, 1, 4);
     members.reset_node(node);
+}
+
+#[test]
+fn members_leave_down_to_the_last_one_and_never_take_the_quorum_with_them() {
+    let mut members = Members::start("leave", 3);
+    let remove = |members: &Members, id: u64| {
+        let output = members.navarch(0, &["member", "remove", &id.to_string()]).output().unwrap();
+        if output.status.success() { Ok(()) } else { Err(describe(&output)) }
+    };
+    members.kill(2);
+    eventually("the dead one is noticed", || {
+        let status = members.status(0)?;
+        let dead = status["members"].as_array().into_iter().flatten().find(|member| member["id"] == 3);
+        if dead.is_some_and(|dead| dead["connected"] == false) { Ok(()) } else { Err(status.to_string()) }
+    });
+    // With one of three dead, the other living one has to stay; the dead one may go.
+    let refused = remove(&members, 2).unwrap_err();
+    assert!(refused.contains("there would be no quorum") && refused.contains("[3] cannot be reached"), "{refused}");
+    remove(&members, 3).unwrap();
+    // Of two that live, one goes by its own acknowledgement.
+    remove(&members, 2).unwrap();
+    eventually("the removed one ends", || if members.runs(1) { Err(members.log(1)) } else { Ok(()) });
+    members.kubectl(0, &["create", "configmap", "alone"]).unwrap();
+    let refused = remove(&members, 1).unwrap_err();
+    assert!(refused.contains("member 1 is the last one with a vote"), "{refused}");
+    // Whoever takes its place has to vote first.
+    let token = must(&mut members.navarch(0, &["token", "create", "--role", "server"]));
+    let server = format!("https://{}:6443", members.address(0));
+    let args = ["join", "--prepare", "--replace", "1", "--token", token.trim(), "--node-name", "n", &server];
+    let mut join = members.command(0, navarch_tests::binary());
+    let output = join.args(args).arg("--data-dir").arg(members.folder().join("new")).output().unwrap();
+    assert!(describe(&output).contains("the last one with a vote"), "{}", describe(&output));
+    members.stop(0);
+    members.run(0);
+    assert!(members.kubectl(0, &["get", "configmaps", "-o", "name"]).unwrap().contains("configmap/alone"));
 }

@@ -352,6 +352,9 @@ pub struct ResetArgs {
     /// Do it without asking.
     #[arg(long)]
     pub yes: bool,
+    /// Delete a member's data although it cannot leave its cluster.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Options of `tree`.

@@ -132,7 +132,12 @@ impl PathService for Members {
             .map_err(|error| ApiError::bad_request(format!("the body is no order for a member: {error}")))?;
         tracing::info!(user = %request.user.name, member = order.id, wanted = ?order.wanted, "members are to change");
         let member = self.order(order.id, order.wanted).await?;
-        self.until(order.id, order.wanted).await?;
+        // One that goes itself may not live to hear that it has gone.
+        let own = self.raft.status().member;
+        tokio::select! {
+            reached = self.until(order.id, order.wanted) => reached?,
+            () = self.removed(own), if order.id == own && order.wanted == Wanted::Removed => {}
+        }
         serde_json::to_value(member).map_err(ApiError::internal)
     }
 }

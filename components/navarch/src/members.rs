@@ -73,6 +73,12 @@ impl Members {
     pub async fn introduce(&self, identity: &Identity) -> Result<(), ApiError> {
         let own = identity.record(self.peers.local_addr().port());
         self.write(|present| match present.get(&own.id) {
+            // As long as it counts it is needed, also by the change that takes it out.
+            Some((there, _))
+                if there.wanted == Wanted::Removed && roster::counts(&self.raft.view().members, own.id) =>
+            {
+                Ok(((), Vec::new()))
+            }
             Some((there, _)) if there.wanted == Wanted::Removed => {
                 Err(ApiError::new(Reason::ServiceUnavailable, "this member was removed from its cluster"))
             }
@@ -94,12 +100,14 @@ impl Members {
             let Some((member, revision)) = present.get(&id) else {
                 return Err(ApiError::bad_request(format!("there is no member {id}")));
             };
-            let voters = present.values().filter(|(m, _)| m.wanted == Wanted::Voter && m.id != id).count();
-            if member.wanted == Wanted::Removed && wanted != Wanted::Removed {
+            let conf = &self.raft.view().members;
+            if member.wanted == Wanted::Removed && wanted != Wanted::Removed && !roster::counts(conf, id) {
                 return Err(ApiError::bad_request(format!("member {id} was removed: it has to join anew")));
             }
-            if wanted != Wanted::Voter && voters == 0 {
-                return Err(ApiError::bad_request(format!("member {id} is the last one with a vote")));
+            if wanted != Wanted::Voter {
+                let own = self.raft.status().member;
+                let reached: Vec<u64> = self.live(own).into_iter().map(|member| member.id).collect();
+                may_go(id, present, conf, &reached)?;
             }
             let changed = Member { wanted, ..member.clone() };
             let records = if changed == *member { Vec::new() } else { vec![(changed.clone(), *revision)] };
@@ -144,7 +152,8 @@ impl Members {
         let here = async {
             loop {
                 let members = self.raft.view().members.clone();
-                let counts = members.voters.contains(&own) || members.learners.contains(&own);
+                self.roster.see(&members);
+                let counts = roster::counts(&members, own);
                 let ordered = self.roster.members().get(&own).is_some_and(|(own, _)| own.wanted == Wanted::Removed);
                 if ordered && !counts {
                     return;
@@ -263,8 +272,33 @@ impl Members {
     }
 }
 
+/// Those who vote and are to go on voting, but for one.
+fn stayers(but: u64, present: &roster::Members, conf: &ConfState) -> Vec<u64> {
+    let stays = |id: &u64| *id != but && present.get(id).is_none_or(|(member, _)| member.wanted == Wanted::Voter);
+    conf.voters.iter().copied().filter(stays).collect()
+}
+
+/// Whether a member's vote can be taken: those who are left must be able to go on.
+fn may_go(id: u64, present: &roster::Members, conf: &ConfState, reached: &[u64]) -> Result<(), ApiError> {
+    if !conf.voters.contains(&id) {
+        return Ok(());
+    }
+    let left = stayers(id, present, conf);
+    if left.is_empty() {
+        return Err(ApiError::bad_request(format!("member {id} is the last one with a vote")));
+    }
+    let (living, lost): (Vec<u64>, Vec<u64>) = left.iter().partition(|voter| reached.contains(voter));
+    if living.len() * 2 <= left.len() {
+        return Err(ApiError::bad_request(format!(
+            "without member {id} there would be no quorum: of the voters {left:?} that are left, {lost:?} cannot be \
+             reached; start or replace them first"
+        )));
+    }
+    Ok(())
+}
+
 /// What letting a member in comes to: its id and the records that there are then, and those of them that are written.
-fn enter(present: &roster::Members, request: &AdmitRequest) -> Result<Entered, ApiError> {
+fn enter(present: &roster::Members, request: &AdmitRequest, conf: &ConfState) -> Result<Entered, ApiError> {
     let peer_address = request.peer_address.to_string();
     let of_request = |member: &Member| member.name == request.name && member.peer_address == peer_address;
     let mut all = present.clone();
@@ -278,6 +312,11 @@ fn enter(present: &roster::Members, request: &AdmitRequest) -> Result<Entered, A
         let Some((member, revision)) = present.get(&id) else {
             return Err(ApiError::bad_request(format!("there is no member {id} to be replaced")));
         };
+        if stayers(id, present, conf).is_empty() {
+            return Err(ApiError::bad_request(format!(
+                "member {id} is the last one with a vote: join without --replace, and remove it when the new one votes"
+            )));
+        }
         if member.wanted != Wanted::Removed {
             writes.push((Member { wanted: Wanted::Removed, ..member.clone() }, *revision));
         }
@@ -308,7 +347,7 @@ impl Membership for Members {
     }
 
     async fn admit(&self, request: &AdmitRequest) -> Result<Admission, ApiError> {
-        let (id, members) = self.write(|present| enter(present, request)).await?;
+        let (id, members) = self.write(|present| enter(present, request, &self.raft.view().members)).await?;
         self.until_members(id, |now| now.voters.contains(&id) || now.learners.contains(&id)).await?;
         let members = members.into_values().filter(|(member, _)| member.wanted != Wanted::Removed);
         let peers = members.map(|(m, _)| Peer { id: m.id, name: m.name, peer_address: m.peer_address });
@@ -347,6 +386,7 @@ mod tests {
     fn who_enters_gets_an_id_of_its_own_and_may_take_a_place() {
         use Wanted::{Removed, Voter};
         let now = present(&[(1, "a", Voter), (2, "b", Voter), (3, "c", Removed)]);
+        let conf = ConfState { voters: vec![1, 2], ..ConfState::default() };
         // Request, its id, the records that are written.
         type Case = (AdmitRequest, u64, &'static [(u64, Wanted)]);
         let cases: [Case; 6] = [
@@ -361,7 +401,7 @@ mod tests {
             (request("d", 4, Some(3)), 4, &[(4, Voter)]),
         ];
         for (request, id, writes) in cases {
-            let ((given, all), written) = enter(&now, &request).unwrap();
+            let ((given, all), written) = enter(&now, &request, &conf).unwrap();
             assert_eq!(given, id, "{request:?}");
             let written: Vec<_> = written.iter().map(|(member, _)| (member.id, member.wanted)).collect();
             assert_eq!(written, writes, "{request:?}");
@@ -373,8 +413,41 @@ mod tests {
             (request("a", 4, Some(2)), "member 1 has the name a"),
             (request("d", 4, Some(7)), "no member 7"),
         ] {
-            let error = enter(&now, &request).unwrap_err().to_string();
+            let error = enter(&now, &request, &conf).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
+    }
+
+    #[test]
+    fn a_vote_is_taken_only_if_the_others_can_go_on() {
+        use Wanted::{Learner, Removed, Voter};
+        let conf = |voters: &[u64]| ConfState { voters: voters.to_vec(), ..ConfState::default() };
+        let all = present(&[(1, "a", Voter), (2, "b", Voter), (3, "c", Voter), (4, "d", Voter)]);
+        // Who is to go, who votes, who is reached, whether it may.
+        let cases: [(u64, &[u64], &[u64], bool); 8] = [
+            (2, &[1, 2], &[1, 2], true),
+            (2, &[1, 2], &[1], true),
+            (1, &[1], &[1], false),
+            // One of three is dead: it may go, the other living one may not.
+            (3, &[1, 2, 3], &[1, 2], true),
+            (2, &[1, 2, 3], &[1, 2], false),
+            (2, &[1, 2, 3, 4], &[1, 2, 3], true),
+            (2, &[1, 2, 3, 4], &[1, 2], false),
+            // It has no vote: nobody misses it.
+            (4, &[1, 2, 3], &[1], true),
+        ];
+        for (id, voters, reached, may) in cases {
+            assert_eq!(
+                may_go(id, &all, &conf(voters), reached).is_ok(),
+                may,
+                "{id} of {voters:?}, {reached:?} reached"
+            );
+        }
+        // A member that was let in and has no vote yet is nobody's successor; one that is to go is none either.
+        let now = present(&[(1, "a", Voter), (2, "b", Voter), (3, "c", Removed), (4, "d", Learner)]);
+        assert!(may_go(1, &now, &conf(&[1]), &[1, 2]).is_err());
+        assert!(may_go(1, &now, &conf(&[1, 3, 4]), &[1, 2, 3, 4]).is_err());
+        let error = enter(&now, &request("e", 5, Some(1)), &conf(&[1])).unwrap_err().to_string();
+        assert!(error.contains("the last one with a vote"), "{error}");
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use navarch_raft_contract::{
     AppliedBatch, ApplySink, Compare, ConfState, KeyRange, Op, OpKind, ReadError, StateReader, Txn,
@@ -95,6 +95,18 @@ pub fn noted_addresses(data_dir: &Path) -> Addresses {
     serde_json::from_slice(&text).unwrap_or_default()
 }
 
+/// Whether a member is out: ordered to go, and none of consensus' own any more. Until then its acknowledgements may be needed,
+/// also for the change that takes it out.
+fn is_gone(member: &Member, conf: Option<&ConfState>) -> bool {
+    member.wanted == Wanted::Removed && conf.is_some_and(|conf| !counts(conf, member.id))
+}
+
+/// Whether consensus counts a member as one, with a vote or without.
+pub fn counts(conf: &ConfState, id: u64) -> bool {
+    let ConfState { voters, learners, voters_outgoing, learners_next, .. } = conf;
+    voters.iter().chain(learners).chain(voters_outgoing).chain(learners_next).any(|member| *member == id)
+}
+
 /// Follows the records, and tells the network of them.
 pub struct Roster {
     reader: Arc<dyn StateReader>,
@@ -102,6 +114,8 @@ pub struct Roster {
     /// Where members are that have no record here yet: a member that has just joined knows them from its admission.
     seeds: BTreeMap<u64, String>,
     members: ArcSwap<Members>,
+    /// Consensus' own members, once they were seen.
+    conf: ArcSwapOption<ConfState>,
     noted: Mutex<Addresses>,
 }
 
@@ -116,7 +130,7 @@ impl Roster {
         seeds: BTreeMap<u64, String>,
     ) -> Result<Arc<Self>, ReadError> {
         let members = ArcSwap::from_pointee(read(&*reader)?);
-        let this = Self { reader, peers, seeds, members, noted: Mutex::default() };
+        let this = Self { reader, peers, seeds, members, conf: ArcSwapOption::empty(), noted: Mutex::default() };
         this.connect();
         Ok(Arc::new(this))
     }
@@ -144,18 +158,26 @@ impl Roster {
         Ok(())
     }
 
+    /// Notes consensus' own members.
+    pub fn see(&self, conf: &ConfState) {
+        if self.conf.load().as_deref() != Some(conf) {
+            self.conf.store(Some(Arc::new(conf.clone())));
+            self.connect();
+        }
+    }
+
     fn connect(&self) {
+        let (members, conf) = (self.members.load(), self.conf.load());
+        let gone = |member: &Member| is_gone(member, conf.as_deref());
         let mut addresses = self.seeds.clone();
-        for (member, _) in self.members.load().values() {
-            match member.wanted {
-                Wanted::Removed => addresses.remove(&member.id),
-                _ => addresses.insert(member.id, member.peer_address.clone()),
+        for (member, _) in members.values() {
+            match gone(member) {
+                true => addresses.remove(&member.id),
+                false => addresses.insert(member.id, member.peer_address.clone()),
             };
         }
         self.peers.set_peers(addresses);
-        let members = self.members.load();
-        let removed = members.values().filter(|(member, _)| member.wanted == Wanted::Removed).map(|(m, _)| m.id);
-        self.peers.set_removed(removed.collect());
+        self.peers.set_removed(members.values().filter(|(member, _)| gone(member)).map(|(m, _)| m.id).collect());
     }
 
     fn reload(&self) {
@@ -261,6 +283,24 @@ mod tests {
                 .collect();
             assert_eq!(decide(1, &wanted, &now, &progress), expected, "{wanted:?} from {now:?}");
         }
+    }
+
+    #[test]
+    fn who_is_to_go_is_heard_until_the_change_is_made() {
+        let conf = |voters: &[u64], learners: &[u64]| ConfState {
+            voters: voters.to_vec(),
+            learners: learners.to_vec(),
+            ..ConfState::default()
+        };
+        let gone = |wanted, conf: Option<&ConfState>| is_gone(&member(2, wanted).1.0, conf);
+        assert!(!gone(Wanted::Removed, None));
+        assert!(!gone(Wanted::Removed, Some(&conf(&[1, 2], &[]))));
+        assert!(!gone(Wanted::Removed, Some(&conf(&[1], &[2]))));
+        assert!(gone(Wanted::Removed, Some(&conf(&[1], &[]))));
+        // One that has just been let in is not in it yet.
+        assert!(!gone(Wanted::Voter, Some(&conf(&[1], &[]))));
+        let joint = ConfState { voters_outgoing: vec![2], ..conf(&[1], &[]) };
+        assert!(!gone(Wanted::Removed, Some(&joint)));
     }
 
     #[test]

@@ -54,11 +54,12 @@ pub fn download(
 ) -> Result<(), CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (mut sender, connection) = connect(settings, server).await?;
+        let connected = tokio::time::timeout(TIMEOUT, connect(settings, server)).await;
+        let (mut sender, connection) = connected.map_err(|_| silent(TIMEOUT))??;
         let request = request(Method::POST, path, String::new())?;
         let exchange = async move {
             let asked = tokio::time::timeout(TIMEOUT, sender.send_request(request));
-            let response = asked.await.map_err(|_| format!("no answer within {} s", TIMEOUT.as_secs()))??;
+            let response = asked.await.map_err(|_| silent(TIMEOUT))??;
             let status = response.status();
             let mut body = response.into_body();
             if !status.is_success() {
@@ -79,9 +80,16 @@ pub fn download(
 
 fn run(time: Duration, exchange: impl Future<Output = Result<String, CommandError>>) -> Result<String, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        tokio::time::timeout(time, exchange).await.map_err(|_| format!("no answer within {} s", time.as_secs()))?
-    })
+    runtime.block_on(async { tokio::time::timeout(time, exchange).await.map_err(|_| silent(time))? })
+}
+
+/// A member serves nothing before it has a quorum.
+fn silent(time: Duration) -> String {
+    format!(
+        "no answer within {} s: it may be waiting for the other members, see its log; if they are lost for good, stop it and \
+         see `navarch recover`",
+        time.as_secs_f64()
+    )
 }
 
 type Connection = hyper::client::conn::http1::Connection<

@@ -81,7 +81,7 @@ fn ask(settings: &Settings, args: &JoinArgs, urls: &[ServerUrl], token: &JoinTok
     let machine = Machine {
         name: node::name(settings),
         addresses,
-        peer_address: args.peer_address.unwrap_or(SocketAddr::new(address, settings.server.port.saturating_add(1))),
+        peer_address: args.peer_address.unwrap_or(SocketAddr::new(address, settings.server.peer_port())),
         server: identity::server_url(settings),
         replaces: args.replace,
     };

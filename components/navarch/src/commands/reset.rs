@@ -6,8 +6,9 @@ use navarch_config::Settings;
 
 use super::{CommandError, down, status};
 use crate::cli::{MemberCommand, ResetArgs};
+use crate::identity::FIRST;
 use crate::join::state::Joined;
-use crate::{daemon, siblings};
+use crate::{daemon, roster, siblings};
 
 /// As `down`, and deletes the data folder, after asking.
 pub fn run(settings: &Settings, args: &ResetArgs) -> Result<(), CommandError> {
@@ -21,7 +22,7 @@ pub fn run(settings: &Settings, args: &ResetArgs) -> Result<(), CommandError> {
     if !args.yes && !confirmed(folder)? {
         return Err("not confirmed; nothing was done".into());
     }
-    leave(settings);
+    leave(settings, args.force)?;
     down::stop(settings, true)?;
     down::run(settings)?;
     std::fs::remove_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -29,22 +30,36 @@ pub fn run(settings: &Settings, args: &ResetArgs) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// A member that others count on tells them that it goes. They may all be gone too, so this may fail.
-fn leave(settings: &Settings) {
-    let member = match Joined::load(&settings.data_dir) {
-        Ok(Some(Joined::Server(server))) => server.member_id,
-        _ => return,
+/// A member that others count on tells them that it goes. Without that its vote would be missing from then on, and maybe
+/// the quorum.
+fn leave(settings: &Settings, force: bool) -> Result<(), CommandError> {
+    let member = match Joined::load(&settings.data_dir)? {
+        Some(Joined::Server(server)) => server.member_id,
+        Some(Joined::Node(_)) => return Ok(()),
+        // The first of a cluster. Members beside it on this machine are deleted with it.
+        None if siblings::all(settings)?.is_empty() => FIRST,
+        None => return Ok(()),
     };
-    if siblings::is_removed(&settings.data_dir) || !matches!(daemon::running(&settings.data_dir), Ok(Some(_))) {
-        say!(
-            "this machine is member {member}; on another one, `navarch member remove {member}` takes it out of the cluster"
-        );
-        return;
+    let others = roster::noted_addresses(&settings.data_dir).into_keys().any(|other| other != member);
+    if siblings::is_removed(&settings.data_dir) || !others {
+        return Ok(());
     }
-    if let Err(error) = status::member(settings, &MemberCommand::Remove { id: member }) {
-        say!(
-            "cannot take member {member} out of the cluster ({error}); on another machine, `navarch member remove {member}` does"
-        );
+    let later = format!("on another one, `navarch member remove {member}` takes it out of the cluster");
+    if !matches!(daemon::running(&settings.data_dir), Ok(Some(_))) {
+        say!("this machine is member {member}; {later}");
+        return Ok(());
+    }
+    match status::member(settings, &MemberCommand::Remove { id: member }) {
+        Err(error) if !force => Err(format!(
+            "member {member} cannot leave the cluster, and nothing was deleted: {error}; `--force` deletes it nevertheless, \
+             then {later}"
+        )
+        .into()),
+        Err(error) => {
+            say!("member {member} has not left the cluster ({error}); {later}");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 

@@ -13,7 +13,7 @@ use super::{CommandError, ask, init};
 use crate::cli::{MemberCommand, StatusArgs};
 use crate::endpoints::{MEMBERS_PATH, STATUS_PATH};
 use crate::identity;
-use crate::roster::Member;
+use crate::roster::{Member, Wanted};
 use crate::snapshots::SnapshotStatus;
 use crate::status::{ClusterStatus, MemberStatus, Report};
 
@@ -156,8 +156,13 @@ fn render_members(status: &ClusterStatus) -> String {
         let last = told.map_or_else(|| "?".to_owned(), |told| taken_at(&told.snapshots));
         let _ = writeln!(
             out,
-            "{:>3}  {:<20} {:<8} {link:<10} {lag:>6} {behind:>9} {room:<9} {last:<21} {time:>9}  {:<22} {}",
-            member.id, member.name, member.role, member.peer_address, member.server
+            "{:>3}  {:<20} {:<8} {link:<10} {lag:>6} {behind:>9} {room:<9} {last:<21} {time:>9}  {:<22} {}{}",
+            member.id,
+            member.name,
+            member.role,
+            member.peer_address,
+            member.server,
+            if member.wanted == Wanted::Removed { "  to be removed" } else { "" }
         );
     }
     out
