@@ -225,3 +225,27 @@ fn members_leave_down_to_the_last_one_and_never_take_the_quorum_with_them() {
     members.run(0);
     assert!(members.kubectl(0, &["get", "configmaps", "-o", "name"]).unwrap().contains("configmap/alone"));
 }
+
+#[test]
+fn reset_leaves_the_cluster_or_keeps_the_data() {
+    let mut members = Members::start("reset", 3);
+    // Also the first one, which never joined anything.
+    must(&mut members.navarch(0, &["reset", "--yes"]));
+    assert!(!members.data_dir(0).exists());
+    eventually("the others are two", || {
+        let status = members.status(1)?;
+        let left = status["members"].as_array().map_or(0, Vec::len);
+        if left == 2 && !members.runs(0) { Ok(()) } else { Err(status.to_string()) }
+    });
+    members.kill(2);
+    eventually("the dead one is noticed", || match members.status(1) {
+        Ok(status) if status["members"][1]["connected"] == false => Ok(()),
+        Ok(status) => Err(status.to_string()),
+        Err(why) => Err(why),
+    });
+    let kept = members.navarch(1, &["reset", "--yes"]).output().unwrap();
+    assert!(!kept.status.success() && describe(&kept).contains("nothing was deleted"), "{}", describe(&kept));
+    assert!(members.runs(1) && members.data_dir(1).join("store").exists());
+    must(&mut members.navarch(1, &["reset", "--yes", "--force"]));
+    assert!(!members.data_dir(1).exists());
+}

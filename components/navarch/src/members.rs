@@ -21,6 +21,8 @@ use crate::roster::{self, Member, Roster, Step, Wanted, decide};
 
 /// How long an order may take until it has happened.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How long an order waits for a quorum before it is refused.
+const QUORUM: Duration = Duration::from_secs(5);
 /// Between two looks at what is wanted and what is.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often the Service's endpoints are looked at when no member came or went.
@@ -38,18 +40,23 @@ pub struct Members {
 }
 
 fn unavailable(error: &StoreError) -> ApiError {
-    ApiError::new(Reason::ServiceUnavailable, format!("the members' records: {error}"))
+    let why = match error {
+        StoreError::Timeout => "there is no quorum: too few members are reached".to_owned(),
+        other => other.to_string(),
+    };
+    ApiError::new(Reason::ServiceUnavailable, format!("the members' records: {why}"))
 }
 
 impl Members {
-    /// Changes records, all or none: `change` says which, from all that are there. No record is nothing to be done.
+    /// Changes records, all or none, once there is a `quorum`: `change` says which, from all that are there. No record is nothing to be done.
     async fn write<T>(
         &self,
+        quorum: Duration,
         change: impl Fn(&roster::Members) -> Result<(T, Vec<(Member, u64)>), ApiError>,
     ) -> Result<T, ApiError> {
         let deadline = Instant::now() + DEADLINE;
         for _ in 0..ATTEMPTS {
-            self.store.barrier(deadline).await.map_err(|error| unavailable(&error))?;
+            self.store.barrier(Instant::now() + quorum).await.map_err(|error| unavailable(&error))?;
             let present = roster::read(&**self.store.reader()).map_err(ApiError::internal)?;
             let (answer, records) = change(&present)?;
             if records.is_empty() {
@@ -72,7 +79,7 @@ impl Members {
     /// If the store does not take it, or if this member was removed.
     pub async fn introduce(&self, identity: &Identity) -> Result<(), ApiError> {
         let own = identity.record(self.peers.local_addr().port());
-        self.write(|present| match present.get(&own.id) {
+        self.write(DEADLINE, |present| match present.get(&own.id) {
             // As long as it counts it is needed, also by the change that takes it out.
             Some((there, _))
                 if there.wanted == Wanted::Removed && roster::counts(&self.raft.view().members, own.id) =>
@@ -96,7 +103,7 @@ impl Members {
     /// # Errors
     /// If there is no such member, or it cannot be that.
     pub async fn order(&self, id: u64, wanted: Wanted) -> Result<Member, ApiError> {
-        self.write(|present| {
+        self.write(QUORUM, |present| {
             let Some((member, revision)) = present.get(&id) else {
                 return Err(ApiError::bad_request(format!("there is no member {id}")));
             };
@@ -347,7 +354,7 @@ impl Membership for Members {
     }
 
     async fn admit(&self, request: &AdmitRequest) -> Result<Admission, ApiError> {
-        let (id, members) = self.write(|present| enter(present, request, &self.raft.view().members)).await?;
+        let (id, members) = self.write(DEADLINE, |present| enter(present, request, &self.raft.view().members)).await?;
         self.until_members(id, |now| now.voters.contains(&id) || now.learners.contains(&id)).await?;
         let members = members.into_values().filter(|(member, _)| member.wanted != Wanted::Removed);
         let peers = members.map(|(m, _)| Peer { id: m.id, name: m.name, peer_address: m.peer_address });
