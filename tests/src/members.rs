@@ -24,6 +24,8 @@ pub struct Options {
 /// A control plane of several members. Dropping it removes everything.
 pub struct Members {
     name: String,
+    /// The machines' own disks, if they have any. They are unmounted before the folder is removed, in this order.
+    disks: Vec<Disk>,
     folder: TempDir,
     options: Options,
     running: Vec<Option<Child>>,
@@ -31,8 +33,6 @@ pub struct Members {
     ids: Vec<u64>,
     /// The machines that are nodes and no members.
     nodes: Vec<usize>,
-    /// The machines' own disks, if they have any.
-    disks: Vec<Disk>,
 }
 
 impl Members {
