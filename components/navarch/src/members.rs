@@ -48,7 +48,8 @@ fn unavailable(error: &StoreError) -> ApiError {
 }
 
 impl Members {
-    /// Changes records, all or none, once there is a `quorum`: `change` says which, from all that are there. No record is nothing to be done.
+    /// Changes records, all or none: `change` says which, from all that are there. No record is nothing to be done.
+    /// `quorum` is how long a quorum is waited for.
     async fn write<T>(
         &self,
         quorum: Duration,

@@ -107,6 +107,12 @@ fn network_settings(settings: &Settings) -> Option<NetworkSettings> {
     Some(network)
 }
 
+/// Which of the network's plugins the agent would need and does not find.
+pub fn missing_plugins(settings: &Settings) -> Vec<PathBuf> {
+    let cni = network_settings(settings).and_then(|network| network.cni);
+    cni.map_or_else(Vec::new, |cni| navarch_network::cni::missing_plugins(&cni))
+}
+
 /// The agent beside a control plane of the same process.
 ///
 /// # Errors

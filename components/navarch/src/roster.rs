@@ -116,6 +116,8 @@ pub struct Roster {
     members: ArcSwap<Members>,
     /// Consensus' own members, once they were seen.
     conf: ArcSwapOption<ConfState>,
+    /// Held while the network is told: whoever tells it last has looked last.
+    telling: Mutex<()>,
     noted: Mutex<Addresses>,
 }
 
@@ -130,7 +132,8 @@ impl Roster {
         seeds: BTreeMap<u64, String>,
     ) -> Result<Arc<Self>, ReadError> {
         let members = ArcSwap::from_pointee(read(&*reader)?);
-        let this = Self { reader, peers, seeds, members, conf: ArcSwapOption::empty(), noted: Mutex::default() };
+        let (conf, telling, noted) = (ArcSwapOption::empty(), Mutex::default(), Mutex::default());
+        let this = Self { reader, peers, seeds, members, conf, telling, noted };
         this.connect();
         Ok(Arc::new(this))
     }
@@ -167,6 +170,7 @@ impl Roster {
     }
 
     fn connect(&self) {
+        let _telling = self.telling.lock();
         let (members, conf) = (self.members.load(), self.conf.load());
         let gone = |member: &Member| is_gone(member, conf.as_deref());
         let mut addresses = self.seeds.clone();

@@ -26,7 +26,7 @@ pub fn run(options: &Options, args: &InitArgs) -> Result<(), CommandError> {
         .into());
     }
     if !args.service.no_agent {
-        preflight::check_node()
+        preflight::check_node(&settings)
             .map_err(|why| format!("{why}; `--no-agent` makes it a member of the control plane and no node"))?;
     }
     let service = Service::server(&args.service);

@@ -71,7 +71,7 @@ fn ask(settings: &Settings, args: &JoinArgs, urls: &[ServerUrl], token: &JoinTok
         return Err(why.into());
     }
     if !args.prepare && !args.service.no_agent {
-        preflight::check_node()?;
+        preflight::check_node(settings)?;
     }
     let address = settings.server.advertise_address.unwrap_or_else(machine::address);
     let addresses = match args.node_ip.as_slice() {

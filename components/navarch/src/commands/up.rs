@@ -29,7 +29,7 @@ pub fn run(options: &Options, args: &UpArgs) -> Result<(), CommandError> {
     if args.foreground {
         return run_process(&settings, Roles::BOTH);
     }
-    preflight::check_node()?;
+    preflight::check_node(&settings)?;
     let up = Up { options, settings, began: Instant::now(), timeout: Duration::from_secs(args.timeout) };
     let present = up.present()?;
     if let Some(wanted) = args.members.filter(|wanted| *wanted < present.len() + 1) {
