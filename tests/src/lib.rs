@@ -229,6 +229,8 @@ impl Drop for Cluster {
             assert!(std::thread::panicking(), "reset left something behind: {said}");
             println!("reset failed: {said}");
         }
+        let left = traces_of(self.folder());
+        assert!(left.is_empty() || std::thread::panicking(), "reset left something behind: {left:#?}");
         let _ = Command::new("ip").args(["netns", "del", &self.name]).output();
     }
 }

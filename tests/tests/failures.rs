@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use navarch_tests::server::Server;
-use navarch_tests::{Cluster, eventually, must};
+use navarch_tests::{Cluster, eventually, must, traces_of};
 use serde_json::Value;
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -290,4 +290,39 @@ fn pods_run_on_without_containerd_and_new_ones_start_when_it_is_back() {
     let conditions = nodes["items"][0]["status"]["conditions"].as_array().unwrap();
     assert!(conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"), "{conditions:?}");
     cluster.kubectl(&["delete", "pods", "--all", "--timeout=60s"]);
+}
+
+/// The shims of the cluster's containerd.
+fn shims(cluster: &Cluster) -> Vec<String> {
+    let pattern = format!("^[^ ]*containerd-shim.*{}", cluster.folder().display());
+    let found = Command::new("pgrep").args(["-f", &pattern]).output().unwrap();
+    String::from_utf8(found.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn reset_ends_pods_whose_shim_does_not_answer() {
+    let cluster = Cluster::start("mute", &[]);
+    start(&cluster, "mute");
+    let shims = shims(&cluster);
+    assert_eq!(shims.len(), 1);
+    must(Command::new("kill").arg("-STOP").args(&shims));
+    must(&mut cluster.navarch(&["reset", "--yes"]));
+    assert_eq!(traces_of(cluster.folder()), Vec::<String>::new());
+}
+
+#[test]
+fn reset_ends_pods_that_containerd_does_not_know() {
+    let cluster = Cluster::start("lost", &[]);
+    start(&cluster, "one");
+    start(&cluster, "two");
+    // The agent would start containerd again.
+    cluster.kill();
+    let base = cluster.data_dir().join("containerd");
+    let pid = std::fs::read_to_string(base.join("containerd.pid")).unwrap();
+    must(Command::new("kill").args(["-9", pid.trim()]));
+    let tasks = base.join("state/io.containerd.runtime.v2.task");
+    std::fs::rename(&tasks, tasks.with_extension("lost")).unwrap();
+    assert_eq!(shims(&cluster).len(), 2);
+    must(&mut cluster.navarch(&["reset", "--yes"]));
+    assert_eq!(traces_of(cluster.folder()), Vec::<String>::new());
 }

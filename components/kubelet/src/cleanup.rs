@@ -1,9 +1,9 @@
 //! Takes away what no pod owns: one pod's leftovers, or everything the agent ever made on this node.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::context::KubeletConfig;
 use crate::cri::{Cri, CriError, api};
@@ -11,7 +11,13 @@ use crate::labels;
 use crate::resources::cgroup::Cgroups;
 use crate::runtime::is_ours;
 use crate::shared::Shared;
+use crate::shims;
 use crate::volumes::mounts;
+
+/// How long the runtime may need to remove all pods, beyond the grace that containers get.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long to wait before it is asked again.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Why something is left.
 #[derive(Debug, thiserror::Error)]
@@ -97,8 +103,25 @@ async fn remove_from_runtime(
     Ok(names)
 }
 
-/// Removes every pod of this node, its mounts, cgroups, logs and folders, and ends a containerd of our own. For `down` and
-/// `reset`; the agent must not run. Containers get `grace` to end.
+/// As `remove_from_runtime`, for all pods of the node, again and again until it is done: what an agent that has just stopped
+/// asked for may still be under way, and a container that ends under a request makes it fail.
+async fn insist(cri: &Cri, node: &str, grace: Duration) -> Result<BTreeSet<(String, String)>, CriError> {
+    let deadline = Instant::now() + grace + PATIENCE;
+    let mut last = CriError::Deadline("the container runtime does not answer".into());
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match tokio::time::timeout(left, remove_from_runtime(cri, node, None, Some(grace))).await {
+            Ok(Ok(removed)) => return Ok(removed),
+            Ok(Err(error)) => last = error,
+            Err(_) => return Err(last),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Removes every pod of this node, its mounts, cgroups, logs and folders, and ends a containerd of our own with its shims. For
+/// `down` and `reset`; the agent must not run. Containers get `grace` to end. What a containerd of our own cannot end is
+/// killed.
 ///
 /// # Errors
 /// If something is left; it can be called again.
@@ -106,28 +129,35 @@ pub async fn remove_everything(config: &KubeletConfig, grace: Duration) -> Resul
     let cri = Cri::new(&config.cri_socket);
     let reachable = tokio::time::timeout(Duration::from_secs(5), cri.version()).await;
     match (reachable, &config.containerd) {
-        (Ok(Ok(_)), _) => {
-            let removed = remove_from_runtime(&cri, &config.node_name, None, Some(grace)).await?;
+        (Ok(Ok(_)), None) => {
+            let removed = insist(&cri, &config.node_name, grace).await?;
             info!(pods = removed.len(), "removed all pods");
-        }
-        // Its containers may still run: it is started once more, to end them.
-        (_, Some(own)) if own.has_run() => {
-            own.ensure(&cri).await.map_err(|error| std::io::Error::other(error.to_string()))?;
-            remove_from_runtime(&cri, &config.node_name, None, Some(grace)).await?;
         }
         (Ok(Err(error)), None) => return Err(error.into()),
         (Err(_), None) => return Err(CriError::Deadline("the container runtime does not answer".into()).into()),
-        (_, Some(_)) => {}
+        (reached, Some(own)) => {
+            // Its containers may still run: it is started once more, to end them.
+            if !matches!(reached, Ok(Ok(_))) && own.has_run() {
+                own.ensure(&cri).await.map_err(|error| std::io::Error::other(error.to_string()))?;
+            }
+            if own.has_run() {
+                match insist(&cri, &config.node_name, grace).await {
+                    Ok(removed) => info!(pods = removed.len(), "removed all pods"),
+                    Err(error) => warn!("containerd cannot remove all pods, what is left of them is killed: {error}"),
+                }
+            }
+            own.stop().await.map_err(|error| std::io::Error::other(error.to_string()))?;
+            shims::end(&config.cri_socket).await?;
+        }
     }
+    // Whatever still runs in there got away from the runtime, and would hold its mounts.
+    Cgroups::new(&config.cgroup_root).remove_all()?;
     if let Some(own) = &config.containerd {
-        own.stop().await.map_err(|error| std::io::Error::other(error.to_string()))?;
         mounts::remove_tree(&own.state)?;
     }
     mounts::remove_tree(&config.root_dir)?;
     match std::fs::remove_dir_all(&config.pod_logs_dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
     }
-    Cgroups::new(&config.cgroup_root).remove_all()?;
-    Ok(())
 }

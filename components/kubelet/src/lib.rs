@@ -31,6 +31,7 @@ pub mod resources;
 pub mod runtime;
 pub mod server;
 pub mod shared;
+pub mod shims;
 pub mod sources;
 pub mod tokens;
 pub mod volumes;
