@@ -246,7 +246,8 @@ impl<'a> Saving<'a> {
         let part = PathBuf::from(part);
         let mut options = File::options();
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.create(true).truncate(true).write(true).open(&part)?;
+        let opened = options.create(true).truncate(true).write(true).open(&part);
+        let file = opened.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", part.display())))?;
         Ok(Self { path: path.to_owned(), part, file: Some(file), examiner: Some(Examiner::new(asked)) })
     }
 

@@ -144,6 +144,17 @@ impl Members {
         }
     }
 
+    /// Drops what comes to a port of a machine from other machines: whoever connects hears nothing.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn deaf(&self, member: usize, port: u16) {
+        let nft = |text: &str| must(self.command(member, "nft").arg(text));
+        nft("add table inet deaf");
+        nft("add chain inet deaf in { type filter hook input priority 0; }");
+        nft(&format!("add rule inet deaf in tcp dport {port} drop"));
+    }
+
     /// Cuts a machine off, or connects it again.
     ///
     /// # Panics
@@ -249,13 +260,22 @@ impl Members {
     /// # Panics
     /// If it does not serve.
     pub fn join(&mut self) -> usize {
+        self.join_with(|_| Vec::new())
+    }
+
+    /// As [`Members::join`], with more options, which may hold the new machine's address.
+    ///
+    /// # Panics
+    /// If it does not serve.
+    pub fn join_with(&mut self, more: impl FnOnce(&str) -> Vec<String>) -> usize {
         let by = self.running.iter().position(Option::is_some).unwrap();
         let token = must(&mut self.navarch(by, &["token", "create", "--role", "server"]));
         let member = self.add();
         let server = format!("https://{}:6443", self.address(by));
         let name = format!("m{member}");
-        let command =
+        let mut command =
             self.navarch(member, &["join", "--token", token.trim(), "--no-agent", "--node-name", &name, &server]);
+        command.args(more(&self.address(member)));
         self.spawn(member, command);
         self.until_serves(member);
         member

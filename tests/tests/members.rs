@@ -249,3 +249,34 @@ fn reset_leaves_the_cluster_or_keeps_the_data() {
     must(&mut members.navarch(1, &["reset", "--yes", "--force"]));
     assert!(!members.data_dir(1).exists());
 }
+
+#[test]
+fn what_a_machine_was_told_when_it_joined_holds() {
+    let mut members = Members::start("told", 1);
+    let new = members.join_with(|own| vec!["--peer-address".to_owned(), format!("{own}:7000")]);
+    let told = format!("{}:7000", members.address(new));
+    let address = |members: &Members| {
+        let status = members.status(0)?;
+        let all = status["members"].as_array().ok_or("no members")?;
+        let own = all.iter().find(|member| member["id"] == 2).ok_or("it is no member")?;
+        Ok::<_, String>(own["peerAddress"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(address(&members).unwrap(), told);
+    members.stop(new);
+    // It is what it became, whatever is asked for now.
+    let token = must(&mut members.navarch(0, &["token", "create", "--role", "server"]));
+    let server = format!("https://{}:6443", members.address(0));
+    for (wrong, value) in
+        [("--role", "node"), ("--replace", "1"), ("--node-name", "m9"), ("--peer-address", "10.77.0.9:1")]
+    {
+        let args = ["join", "--prepare", "--token", token.trim(), wrong, value, &server];
+        let output = members.navarch(new, &args).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(&format!("{wrong} {value}: ")), "{}", describe(&output));
+    }
+    let args = ["join", "--prepare", "--token", token.trim(), "--role", "server", "--node-name", "m1", &server];
+    must(&mut members.navarch(new, &args));
+    members.run(new);
+    members.kubectl(new, &["create", "configmap", "through-it"]).unwrap();
+    assert_eq!(address(&members).unwrap(), told);
+}

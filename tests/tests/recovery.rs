@@ -5,6 +5,7 @@ use std::process::Output;
 
 use navarch_tests::members::{Members, Options};
 use navarch_tests::{describe, eventually, must};
+use serde_json::Value;
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -25,6 +26,9 @@ fn a_snapshot_is_checked_and_restored_with_newer_revisions() {
     let (good, bad) = (members.folder().join("good.snap"), members.folder().join("bad.snap"));
     must(members.navarch(0, &["snapshot", "save"]).arg(&good));
     must(members.navarch(0, &["snapshot", "verify"]).arg(&good));
+    let missing = members.folder().join("missing/good.snap");
+    let output = members.navarch(0, &["snapshot", "save"]).arg(&missing).output().unwrap();
+    assert!(said(&output).contains("missing/good.snap"), "{}", describe(&output));
     let seen = must(members.navarch(0, &["snapshot", "inspect"]).arg(&good));
     assert!(seen.contains("configmaps"), "{seen}");
     let mut bytes = std::fs::read(&good).unwrap();
@@ -70,7 +74,25 @@ fn a_cluster_without_a_quorum_is_recovered_from_one_member_and_never_with_one() 
             members.kill(1);
         }
     }
+    // A member that is paused may be one that no longer takes its peers' connections.
+    members.signal(2, "-STOP");
+    members.deaf(2, 6444);
+    let output = members.navarch(0, &["recover", "--yes"]).output().unwrap();
+    assert!(said(&output).contains("a quorum lives"), "{}", describe(&output));
     members.kill(2);
+    // Somebody else at its address is not it, but that must be said.
+    let mut other = members.command(2, "busybox").args(["httpd", "-f", "-p", "6443"]).spawn().unwrap();
+    let recover =
+        |lost: &[&str]| members.navarch(0, &[&["recover", "--output", "json"], lost].concat()).output().unwrap();
+    eventually("it is found", || {
+        let told: Value = serde_json::from_slice(&recover(&[]).stdout).unwrap();
+        if told["quorumLives"] == true { Ok(()) } else { Err(told.to_string()) }
+    });
+    let told: Value = serde_json::from_slice(&recover(&["--lost", "3"]).stdout).unwrap();
+    assert_eq!(told["quorumLives"], false, "{told}");
+    assert!(said(&recover(&["--lost", "7"])).contains("--lost 7"));
+    other.kill().unwrap();
+    other.wait().unwrap();
     // Nobody is there to confirm.
     let output = members.navarch(0, &["recover"]).stdin(std::process::Stdio::null()).output().unwrap();
     assert!(!output.status.success(), "{}", describe(&output));

@@ -1,6 +1,6 @@
 //! The control-plane member.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,9 @@ pub struct ServerSettings {
     /// The port on which the other members of the control plane are listened to; unset: the one after [`Self::port`]. 0 is
     /// any that is free: for a control plane of one member, which nobody looks for.
     pub peer_port: Option<u16>,
+    /// The address and port at which the other members are told to reach this one; unset: [`Self::advertise_address`] and
+    /// [`Self::peer_port`].
+    pub peer_address: Option<SocketAddr>,
     /// The address that clients and pods are told; unset: the machine's own.
     pub advertise_address: Option<IpAddr>,
     /// Further names and addresses for the serving certificate.
@@ -69,6 +72,7 @@ impl Default for ServerSettings {
             bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             port: 6443,
             peer_port: None,
+            peer_address: None,
             advertise_address: None,
             extra_sans: Vec::new(),
             node_port_min: 30_000,

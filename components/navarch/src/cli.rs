@@ -341,6 +341,10 @@ pub struct RecoverArgs {
     /// Do it without asking. It is refused nevertheless while a quorum lives.
     #[arg(long)]
     pub yes: bool,
+    /// This member is lost for good, although somebody else takes connections at its address. May be repeated. One that
+    /// answers as the member counts as living nevertheless.
+    #[arg(long, value_name = "ID")]
+    pub lost: Vec<u64>,
     /// How to show what it will do.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: OutputFormat,

@@ -42,6 +42,8 @@ pub struct Identity {
     pub listen: SocketAddr,
     /// The address that other machines are told.
     pub address: IpAddr,
+    /// The address and port that its peers are told, if they are not those it listens to.
+    pub peer_address: Option<SocketAddr>,
     /// Where its API is.
     pub server: String,
     /// Whether others were members before it: it never begins a cluster of its own.
@@ -64,6 +66,7 @@ impl Identity {
             seeds: BTreeMap::new(),
             listen: SocketAddr::new(settings.server.bind_address, settings.server.peer_port()),
             address,
+            peer_address: settings.server.peer_address,
             server: server_url(settings),
             joined: false,
         };
@@ -111,7 +114,7 @@ impl Identity {
         Member {
             id: self.member,
             name: self.name.clone(),
-            peer_address: SocketAddr::new(self.address, port).to_string(),
+            peer_address: self.peer_address.unwrap_or(SocketAddr::new(self.address, port)).to_string(),
             server: self.server.clone(),
             wanted: Wanted::Voter,
         }

@@ -97,6 +97,8 @@ pub struct Machine {
     pub addresses: Vec<IpAddr>,
     /// Where it takes its peers' connections, as a member.
     pub peer_address: SocketAddr,
+    /// Whether somebody said so.
+    pub peer_address_given: bool,
     /// Where its API will be, as a member.
     pub server: String,
     /// The member whose place it takes, as one.
@@ -246,6 +248,8 @@ async fn as_server(
         member_id: answer.member_id,
         name: machine.name.clone(),
         peer_address: machine.peer_address,
+        peer_address_given: machine.peer_address_given,
+        replaced: machine.replaces,
         peers: answer.peers,
         first_voters: answer.first_voters,
         group: answer.group,

@@ -8,7 +8,7 @@ use navarch_config::Settings;
 use super::service::{self, Service};
 use super::{CommandError, server};
 use crate::cli::{JoinArgs, Options};
-use crate::join::state::Joined;
+use crate::join::state::{Asked, Joined};
 use crate::join::{self, Machine, ServerUrl};
 use crate::{identity, machine, node, preflight};
 
@@ -27,6 +27,7 @@ pub fn run(options: &Options, args: &JoinArgs) -> Result<(), CommandError> {
     settings.agent.node_ip = args.node_ip.first().copied().or(settings.agent.node_ip);
     let joined = match Joined::load_of(&settings.data_dir, token.ca_hash())? {
         Some(joined) => {
+            joined.agrees(&asked(args))?;
             say!("this machine has joined already ({})", settings.data_dir.display());
             joined
         }
@@ -59,8 +60,17 @@ fn of_machine(options: &Options, args: &JoinArgs) -> Options {
     let mut options = options.clone();
     options.set.extend(args.node_name.iter().map(|name| format!("agent.node_name={name}")));
     options.set.extend(args.node_ip.first().iter().map(|address| format!("agent.node_ip={address}")));
-    options.set.extend(args.peer_address.iter().map(|address| format!("server.peer_port={}", address.port())));
     options
+}
+
+fn asked(args: &JoinArgs) -> Asked {
+    Asked {
+        role: args.role,
+        name: args.node_name.clone(),
+        addresses: args.node_ip.clone(),
+        peer_address: args.peer_address,
+        replaces: args.replace,
+    }
 }
 
 /// Told before anything is asked for: what is true of this machine.
@@ -78,10 +88,12 @@ fn ask(settings: &Settings, args: &JoinArgs, urls: &[ServerUrl], token: &JoinTok
         [] => vec![settings.agent.node_ip.unwrap_or(address)],
         given => given.to_vec(),
     };
+    let peer_address = args.peer_address.or(settings.server.peer_address);
     let machine = Machine {
         name: node::name(settings),
         addresses,
-        peer_address: args.peer_address.unwrap_or(SocketAddr::new(address, settings.server.peer_port())),
+        peer_address: peer_address.unwrap_or(SocketAddr::new(address, settings.server.peer_port())),
+        peer_address_given: args.peer_address.is_some(),
         server: identity::server_url(settings),
         replaces: args.replace,
     };

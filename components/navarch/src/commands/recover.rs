@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use navarch_auth::Pki;
 use navarch_config::Settings;
 use navarch_raft_contract::ConfState;
-use navarch_raft_driver::peer::{Found, PeerConfig, probe};
+use navarch_raft_driver::peer::{Found, probe};
 use navarch_storage::FolderError;
 use navarch_storage::rebase::Fate;
 use navarch_storage::recovery::{Facts, Recovery, RecoveryError};
@@ -17,6 +17,7 @@ use serde_json::json;
 use super::CommandError;
 use crate::cli::{OutputFormat, RecoverArgs};
 use crate::identity::Identity;
+use crate::join::ServerUrl;
 use crate::join::state::Joined;
 use crate::roster::{self, Member, Wanted};
 use crate::siblings::{self, Sibling};
@@ -29,17 +30,24 @@ struct Other {
     name: String,
     address: Option<String>,
     found: Found,
+    /// Somebody said that it is lost.
+    lost: bool,
 }
 
 impl Other {
-    /// Somebody who takes connections there may be the member, paused: that is no reason to take it for lost.
+    /// Somebody who takes connections there may be the member, paused: that alone is no reason to take it for lost.
     fn lives(&self) -> bool {
-        !matches!(self.found, Found::Nobody(_))
+        match self.found {
+            Found::Member => true,
+            Found::Somebody(_) => !self.lost,
+            Found::Nobody(_) => false,
+        }
     }
 
     fn told(&self) -> String {
         match &self.found {
             Found::Member => "lives".to_owned(),
+            Found::Somebody(why) if self.lost => format!("lost, as you say; somebody takes connections there ({why})"),
             Found::Somebody(why) => format!("somebody takes connections there ({why})"),
             Found::Nobody(why) => format!("not reached ({why})"),
         }
@@ -86,7 +94,10 @@ pub fn run(settings: &Settings, args: &RecoverArgs) -> Result<(), CommandError> 
     }
     let beside: Vec<Sibling> = siblings::all(&settings)?.into_iter().filter(|sibling| !sibling.removed()).collect();
     let records = records(&recovery)?;
-    let others = others(&settings, &identity, &facts, &records)?;
+    let others = others(&settings, &identity, &facts, &records, &args.lost)?;
+    if let Some(unknown) = args.lost.iter().find(|lost| others.iter().all(|other| other.id != **lost)) {
+        return Err(format!("--lost {unknown}: there is no other member with this id").into());
+    }
     if others.is_empty() && facts.members.voters == [facts.member] {
         return Err("this member is the only one, and needs no others: `navarch server` or `navarch up` runs it".into());
     }
@@ -103,7 +114,8 @@ pub fn run(settings: &Settings, args: &RecoverArgs) -> Result<(), CommandError> 
     if quorum {
         return Err(
             "refused, and nothing was changed: with this member a quorum lives. Start it, and the cluster goes on; a \
-                    member that is lost is replaced by `navarch member remove` and `navarch join`"
+                    member that is lost is replaced by `navarch member add --replace`. If somebody else took over its \
+                    address: --lost"
                 .into(),
         );
     }
@@ -137,6 +149,7 @@ fn others(
     identity: &Identity,
     facts: &Facts,
     records: &BTreeMap<u64, Member>,
+    lost: &[u64],
 ) -> Result<Vec<Other>, CommandError> {
     let ConfState { voters, learners, voters_outgoing, .. } = &facts.members;
     let mut ids: Vec<u64> = voters.iter().chain(learners).chain(voters_outgoing).copied().collect();
@@ -152,16 +165,16 @@ fn others(
         let record = records.get(&id);
         let address = record.map(|member| member.peer_address.clone()).or_else(|| identity.seeds.get(&id).cloned());
         let name = record.map_or_else(|| "?".to_owned(), |member| member.name.clone());
-        ask(&config, id, name, address)
+        let api = record.and_then(|member| member.server.parse::<ServerUrl>().ok());
+        let (config, lost) = (&config, lost.contains(&id));
+        async move {
+            let found = match &address {
+                Some(address) => probe(config, id, address, api.as_ref().map(ServerUrl::target)).await,
+                None => Found::Nobody("its address is not known".to_owned()),
+            };
+            Other { id, name, address, found, lost }
+        }
     }))))
-}
-
-async fn ask(config: &PeerConfig, id: u64, name: String, address: Option<String>) -> Other {
-    let found = match &address {
-        Some(address) => probe(config, id, address).await,
-        None => Found::Nobody("its address is not known".to_owned()),
-    };
-    Other { id, name, address, found }
 }
 
 /// The members of whom a quorum would count. Changes of members in the log that the state does not show yet may have

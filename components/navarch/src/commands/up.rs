@@ -29,6 +29,9 @@ pub fn run(options: &Options, args: &UpArgs) -> Result<(), CommandError> {
     if args.foreground {
         return run_process(&settings, Roles::BOTH);
     }
+    if settings.server.peer_address.is_some() && args.members.is_some_and(|members| members > 1) {
+        return Err("server.peer_address is the address of one member: members of one machine have one each".into());
+    }
     preflight::check_node(&settings)?;
     let up = Up { options, settings, began: Instant::now(), timeout: Duration::from_secs(args.timeout) };
     let present = up.present()?;
@@ -151,6 +154,7 @@ impl Up<'_> {
             name: format!("{}-{}", node::name(&self.settings), sibling.number),
             addresses: vec![address],
             peer_address: SocketAddr::new(address, settings.server.peer_port()),
+            peer_address_given: false,
             server: crate::identity::server_url(&settings),
             replaces: None,
         };

@@ -42,6 +42,11 @@ pub struct ServerUrl {
 }
 
 impl ServerUrl {
+    /// Where to connect to.
+    pub fn target(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
     /// As text.
     pub fn as_str(&self) -> &str {
         &self.text

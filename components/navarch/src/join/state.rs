@@ -1,8 +1,10 @@
 //! `join.json`: that this machine has joined a cluster, as what, and what it must agree with. Holds no secret.
 
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use navarch_auth::JoinRole;
 use navarch_auth::pki::{ca_hash_of, write_private};
 use navarch_config::{ClusterSettings, Settings};
 use navarch_server::join::Peer;
@@ -55,6 +57,12 @@ pub struct ServerJoined {
     pub name: String,
     /// Where it takes its peers' connections.
     pub peer_address: SocketAddr,
+    /// Whether somebody said so: then it holds whatever the machine's own address is.
+    #[serde(default)]
+    pub peer_address_given: bool,
+    /// The member whose place it took.
+    #[serde(default)]
+    pub replaced: Option<u64>,
     /// All members, itself too.
     pub peers: Vec<Peer>,
     /// The voters that the cluster began with.
@@ -135,6 +143,9 @@ impl Joined {
             Self::Server(server) => {
                 settings.agent.node_name.get_or_insert_with(|| server.name.clone());
                 settings.server.peer_port.get_or_insert(server.peer_address.port());
+                if server.peer_address_given {
+                    settings.server.peer_address.get_or_insert(server.peer_address);
+                }
                 return Ok(());
             }
         };
@@ -144,6 +155,67 @@ impl Joined {
         settings.agent.node_name = Some(node.name.clone());
         settings.agent.node_ip = settings.agent.node_ip.or_else(|| node.addresses.first().copied());
         settings.agent.kubeconfig.get_or_insert_with(|| agent_kubeconfig(&settings.data_dir));
+        Ok(())
+    }
+}
+
+/// What is asked for when a machine is to join; what is not said is left open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// As what.
+    pub role: Option<JoinRole>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Where its peers reach it.
+    pub peer_address: Option<SocketAddr>,
+    /// The member whose place it takes.
+    pub replaces: Option<u64>,
+}
+
+impl Joined {
+    /// Asked of a machine that has joined already: it stays what it became, so nothing else may be asked for.
+    ///
+    /// # Errors
+    /// Says what differs.
+    pub fn agrees(&self, asked: &Asked) -> Result<(), String> {
+        let told = |what: &str, asked: &dyn Display, is: &dyn Display| {
+            Err(format!("{what} {asked}: this machine has joined already, {is}; `navarch reset` makes it leave"))
+        };
+        let (role, name) = match self {
+            Self::Node(node) => (JoinRole::Node, &node.name),
+            Self::Server(server) => (JoinRole::Server, &server.name),
+        };
+        if let Some(asked) = asked.role.filter(|asked| *asked != role) {
+            return told("--role", &asked, &format_args!("as a {role}"));
+        }
+        if let Some(asked) = asked.name.as_ref().filter(|asked| *asked != name) {
+            return told("--node-name", asked, &format_args!("as {name}"));
+        }
+        match self {
+            Self::Node(node) => {
+                let other = asked.addresses.iter().find(|address| !node.addresses.contains(address));
+                if let Some(asked) = other {
+                    return told("--node-ip", asked, &"and its certificate does not name that address");
+                }
+                if let Some(asked) = asked.replaces {
+                    return told("--replace", &asked, &"as a node");
+                }
+                if let Some(asked) = asked.peer_address {
+                    return told("--peer-address", &asked, &"as a node");
+                }
+            }
+            Self::Server(server) => {
+                let same = |asked: &u64| server.replaced == Some(*asked);
+                if let Some(asked) = asked.replaces.filter(|asked| !same(asked)) {
+                    return told("--replace", &asked, &format_args!("as member {}", server.member_id));
+                }
+                if let Some(asked) = asked.peer_address.filter(|asked| *asked != server.peer_address) {
+                    return told("--peer-address", &asked, &format_args!("with {}", server.peer_address));
+                }
+            }
+        }
         Ok(())
     }
 }
@@ -229,6 +301,54 @@ mod tests {
         let mut settings = Settings::default();
         settings.agent.node_name = Some("n3".to_owned());
         assert!(joined.apply(&mut settings).unwrap_err().to_string().contains("joined as n2"));
+    }
+
+    #[test]
+    fn a_machine_that_has_joined_stays_what_it_became() {
+        let node = node(ClusterSettings::default());
+        let server = Joined::Server(ServerJoined {
+            cluster_id: "id".to_owned(),
+            ca_hash: "hash".to_owned(),
+            member_id: 4,
+            name: "m4".to_owned(),
+            peer_address: "10.0.0.4:7000".parse().unwrap(),
+            peer_address_given: true,
+            replaced: Some(2),
+            peers: Vec::new(),
+            first_voters: vec![1],
+            group: String::new(),
+            servers: Vec::new(),
+            settings: ClusterSettings::default(),
+        });
+        let nothing = Asked::default();
+        for joined in [&node, &server] {
+            assert_eq!(joined.agrees(&nothing), Ok(()));
+            let other = Asked { name: Some("n9".to_owned()), ..nothing.clone() };
+            assert!(joined.agrees(&other).unwrap_err().starts_with("--node-name n9: "));
+            for asked in [
+                Asked { replaces: Some(3), ..nothing.clone() },
+                Asked { peer_address: "10.0.0.4:7001".parse().ok(), ..nothing.clone() },
+            ] {
+                assert!(joined.agrees(&asked).is_err(), "{asked:?}");
+            }
+        }
+        let same = Asked {
+            role: Some(JoinRole::Server),
+            name: Some("m4".to_owned()),
+            peer_address: "10.0.0.4:7000".parse().ok(),
+            replaces: Some(2),
+            ..nothing.clone()
+        };
+        assert_eq!(server.agrees(&same), Ok(()));
+        let told = node.agrees(&same).unwrap_err();
+        assert!(told.starts_with("--role server: ") && told.contains("as a node"), "{told}");
+        let elsewhere = Asked { addresses: vec![IpAddr::from([10, 0, 0, 3])], ..nothing };
+        assert!(node.agrees(&elsewhere).unwrap_err().starts_with("--node-ip 10.0.0.3: "));
+        // What was said when it joined holds whenever it is started.
+        let mut settings = Settings::default();
+        server.apply(&mut settings).unwrap();
+        assert_eq!(settings.server.peer_address, "10.0.0.4:7000".parse().ok());
+        assert_eq!(settings.server.peer_port, Some(7000));
     }
 
     #[test]

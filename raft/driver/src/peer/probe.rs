@@ -17,11 +17,19 @@ pub enum Found {
     Nobody(String),
 }
 
-/// Asks at a member's address.
-pub async fn probe(config: &PeerConfig, member: u64, address: &str) -> Found {
+/// Asks at a member's address. A member that is paused for long enough no longer takes connections there, because its kernel
+/// keeps only so many for it; so if there is no answer at all, it is also tried at `beside`, another port of the member's.
+pub async fn probe(config: &PeerConfig, member: u64, address: &str, beside: Option<(&str, u16)>) -> Found {
     let reached = timeout(config.connect_timeout, TcpStream::connect(address)).await;
     match reached {
-        Err(_) => return Found::Nobody(format!("no answer within {} ms", config.connect_timeout.as_millis())),
+        Err(_) => {
+            let silent = format!("no answer within {} ms", config.connect_timeout.as_millis());
+            let Some(beside) = beside else { return Found::Nobody(silent) };
+            return match timeout(config.connect_timeout, TcpStream::connect(beside)).await {
+                Ok(Ok(_)) => Found::Somebody(format!("{silent}, and one at port {}", beside.1)),
+                _ => Found::Nobody(silent),
+            };
+        }
         Ok(Err(error)) => return Found::Nobody(error.to_string()),
         Ok(Ok(_)) => {}
     }
