@@ -31,13 +31,25 @@ impl Default for RocksConfig {
             block_cache_bytes: 16 << 20,
             log_buffer_bytes: 16 << 20,
             state_buffer_bytes: 16 << 20,
-            open_files_max: 128,
+            open_files_max: 256,
             background_jobs: 2,
         }
     }
 }
 
 impl RocksConfig {
+    /// Both databases together within so much memory: a quarter for the log's write buffers, and the rest in halves for those
+    /// of the state and for cached blocks.
+    pub fn within(bytes: usize) -> Self {
+        let eighth = bytes / 8;
+        Self {
+            block_cache_bytes: 3 * eighth,
+            log_buffer_bytes: 2 * eighth,
+            state_buffer_bytes: 3 * eighth,
+            ..Self::default()
+        }
+    }
+
     /// The block cache that both databases share.
     pub(crate) fn cache(&self) -> Cache {
         Cache::new_lru_cache(self.block_cache_bytes)
@@ -65,6 +77,8 @@ impl RocksConfig {
         options.set_max_background_jobs(self.background_jobs);
         // What is flushed is soon compacted, and most of the log is dead by then.
         options.set_compression_per_level(&[DBCompressionType::None, DBCompressionType::Lz4]);
+        // Written out as they grow: else a flush, which is synced and waited for, queues behind all that a compaction wrote.
+        options.set_bytes_per_sync(1 << 20);
         // One writer: no need for the concurrent memtable's overhead.
         options.set_allow_concurrent_memtable_write(false);
         options.set_level_compaction_dynamic_level_bytes(true);

@@ -335,12 +335,12 @@ fn a_folder_without_a_member_is_not_recovered() {
     assert!(matches!(Recovery::prepare(temp.path(), &RocksConfig::default()).err().unwrap(), RecoveryError::Empty(_)));
 }
 
-/// Flips a bit in each table of the state.
-fn flip(path: &Path) -> usize {
+/// Flips a bit in each file of the state that has this ending: tables, or values that lie apart.
+fn flip(path: &Path, kind: &str) -> usize {
     let mut flipped = 0;
     for entry in fs::read_dir(path.join("state")).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|ending| ending == "sst") {
+        if path.extension().is_some_and(|ending| ending == kind) {
             let mut bytes = fs::read(&path).unwrap();
             let at = bytes.windows(9).position(|window| window == b"the value").unwrap_or(40);
             bytes[at] ^= 1;
@@ -353,10 +353,15 @@ fn flip(path: &Path) -> usize {
 
 #[test]
 fn a_flipped_byte_on_the_disk_is_found_while_it_runs() {
+    found_while_it_runs("sst", "the value of some length");
+    found_while_it_runs("blob", &"the value of some length ".repeat(40));
+}
+
+fn found_while_it_runs(kind: &str, value: &str) {
     let temp = tempfile::tempdir().unwrap();
     let (_folder, _, state) = open(temp.path());
     for index in 1..=50 {
-        state.apply(&[put(index, &format!("key-{index}"), "the value of some length")]).unwrap();
+        state.apply(&[put(index, &format!("key-{index}"), value)]).unwrap();
     }
     state.flush().unwrap();
     // Read once, so that blocks are in the cache.
@@ -368,9 +373,9 @@ fn a_flipped_byte_on_the_disk_is_found_while_it_runs() {
             true
         })
         .unwrap();
-    assert!(read > 50 * 20);
+    assert!(read > 50 * value.len());
     assert_eq!(state.damage().found(), None);
-    assert!(flip(temp.path()) > 0);
+    assert!(flip(temp.path(), kind) > 0);
     let error = state.check(&mut |_| true).unwrap_err();
     assert!(error.is_damage(), "{error}");
     assert!(state.damage().found().unwrap().contains("Corruption"), "{:?}", state.damage().found());
@@ -385,7 +390,7 @@ fn a_condemned_state_is_discarded_if_there_are_others_and_kept_if_not() {
         state.apply(&[put(1, "key", "the value")]).unwrap();
         state.flush().unwrap();
     }
-    flip(temp.path());
+    flip(temp.path(), "sst");
     let alone = ConfState { voters: vec![1], ..ConfState::default() };
     damage::condemn(temp.path(), &Condemned { reason: "a flipped byte".into(), members: alone }).unwrap();
     let folder = DataFolder::acquire(temp.path()).unwrap();

@@ -41,15 +41,15 @@ fn shim(folder: &Path) -> PathBuf {
     library
 }
 
-/// The tables of the states that are in a folder of databases.
-fn tables(store: &Path) -> Vec<PathBuf> {
+/// The files with this ending of the states that are in a folder of databases.
+fn files(store: &Path, kind: &str) -> Vec<PathBuf> {
     let within = |folder: &Path| {
         let entries = std::fs::read_dir(folder).into_iter().flatten();
         entries.filter_map(Result::ok).map(|entry| entry.path()).collect::<Vec<_>>()
     };
     let is_state = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"state"));
     let files = within(store).into_iter().filter(is_state).flat_map(|state| within(&state));
-    files.filter(|path| path.extension().is_some_and(|extension| extension == "sst")).collect()
+    files.filter(|path| path.extension().is_some_and(|extension| extension == kind)).collect()
 }
 
 impl Cluster {
@@ -92,10 +92,11 @@ impl Cluster {
         self.write(member, 1, ahead);
     }
 
-    /// Flips a bit of a member's state on the disk, in the largest file of its tables; a member that has none yet has
-    /// nothing to be damaged. Returns what was flipped.
+    /// Flips a bit of a member's state on the disk, in the largest file of its tables, or of the values that lie apart from
+    /// them; a member that has none yet has nothing to be damaged. Returns what was flipped.
     pub fn damage(&self, member: usize, rng: &mut ChaCha8Rng) -> Option<String> {
-        let tables = tables(&self.members.data_dir(member).join("store"));
+        let kind = if rng.random_bool(0.5) { "sst" } else { "blob" };
+        let tables = files(&self.members.data_dir(member).join("store"), kind);
         // It may be gone before it is opened: then the next attempt takes another one.
         let path = tables.into_iter().max_by_key(|path| path.metadata().map_or(0, |meta| meta.len()))?;
         let file = File::options().read(true).write(true).open(&path).ok()?;

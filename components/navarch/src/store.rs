@@ -71,14 +71,7 @@ pub enum OpenError {
 
 /// How the databases share the memory that they may use.
 pub fn rocks_config(settings: &Settings) -> RocksConfig {
-    // A quarter each for the log's and the state's write buffers, half for blocks.
-    let quarter = (settings.server.store.memory_mib << 20) / 4;
-    RocksConfig {
-        block_cache_bytes: 2 * quarter,
-        log_buffer_bytes: quarter,
-        state_buffer_bytes: quarter,
-        ..RocksConfig::default()
-    }
+    RocksConfig::within(settings.server.store.memory_mib << 20)
 }
 
 /// Where the databases are.

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use rocksdb::{Cache, DB, DBRawIterator, FlushOptions, Options, ReadOptions, Snapshot, WriteBatch, WriteOptions};
+use rocksdb::{
+    Cache, DB, DBCompressionType, DBRawIterator, FlushOptions, Options, ReadOptions, Snapshot, WriteBatch, WriteOptions,
+};
 
 use super::{RocksConfig, home::Temporary};
 use crate::kv::{Cursor, Kv, KvError, KvView, WriteSet};
@@ -20,10 +22,30 @@ pub(super) fn failed(error: rocksdb::Error) -> KvError {
     KvError(error.into_string())
 }
 
+/// Values from this size on, bytes, lie apart from their keys, and are not written again when keys are merged. Of what an
+/// object takes up in the state, its value is the larger part by far, and there is only one record that has it.
+const APART_FROM: u64 = 256;
+/// Files of values that are written when others are collected.
+const VALUES_FILE_BYTES: u64 = 16 << 20;
+/// The share of dead values in the oldest files from which they are collected, though nothing else has to be merged.
+const DEAD_SHARE: f64 = 0.5;
+/// Tables of the newest level, small because they hold keys: merging begins at the first number, and writes wait at the
+/// others, which they reach only when merging is held up.
+const NEW_TABLES: [i32; 3] = [8, 64, 128];
+
 fn options(config: &RocksConfig, cache: &Cache) -> Options {
     let (mut options, mut table) = config.common(cache, config.state_buffer_bytes);
     table.set_bloom_filter(10.0, false);
     options.set_block_based_table_factory(&table);
+    options.set_enable_blob_files(true);
+    options.set_min_blob_size(APART_FROM);
+    options.set_blob_file_size(VALUES_FILE_BYTES);
+    options.set_blob_compression_type(DBCompressionType::Lz4);
+    options.set_enable_blob_gc(true);
+    options.set_blob_gc_force_threshold(DEAD_SHARE);
+    options.set_level_zero_file_num_compaction_trigger(NEW_TABLES[0]);
+    options.set_level_zero_slowdown_writes_trigger(NEW_TABLES[1]);
+    options.set_level_zero_stop_writes_trigger(NEW_TABLES[2]);
     options
 }
 

@@ -61,17 +61,6 @@ fn address(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
-/// How the databases share their memory: a quarter each for write buffers, half for blocks, as in the program.
-fn rocks_config(memory_mib: usize) -> RocksConfig {
-    let quarter = (memory_mib << 20) / 4;
-    RocksConfig {
-        block_cache_bytes: 2 * quarter,
-        log_buffer_bytes: quarter,
-        state_buffer_bytes: quarter,
-        ..RocksConfig::default()
-    }
-}
-
 /// Links to peers, over mutual TLS with the members' own authority.
 fn bind(options: &MemberOptions, pki: &Path) -> Fallible<Peers> {
     let port = usize::try_from(options.member).ok().and_then(|member| options.peer_ports.get(member.checked_sub(1)?));
@@ -91,7 +80,7 @@ impl Member {
     /// is missing, which a member that is not alone cannot want.
     pub fn open(options: &MemberOptions, pki: &Path) -> Fallible<Self> {
         let folder = DataFolder::acquire(&options.data)?;
-        let (log, state) = folder.open_as(options.member, &rocks_config(options.memory_mib))?;
+        let (log, state) = folder.open_as(options.member, &RocksConfig::within(options.memory_mib << 20))?;
         let members = 1..=options.peer_ports.len() as u64;
         let mut config = Config::single(options.member, GROUP);
         config.voters = members.clone().collect();
