@@ -39,7 +39,7 @@ impl Default for RocksConfig {
 
 impl RocksConfig {
     /// Both databases together within so much memory: a quarter for the log's write buffers, and the rest in halves for those
-    /// of the state and for cached blocks.
+    /// of the state and for cached blocks, which hold keys and small values only.
     pub fn within(bytes: usize) -> Self {
         let eighth = bytes / 8;
         Self {

@@ -311,6 +311,17 @@ fn reset_ends_pods_whose_shim_does_not_answer() {
 }
 
 #[test]
+fn down_ends_pods_whose_containerd_hangs() {
+    let cluster = Cluster::start("hangs", &[]);
+    start(&cluster, "one");
+    cluster.kill();
+    let pid = std::fs::read_to_string(cluster.data_dir().join("containerd/containerd.pid")).unwrap();
+    must(Command::new("kill").args(["-STOP", pid.trim()]));
+    must(&mut cluster.navarch(&["down"]));
+    assert_eq!(traces_of(cluster.folder()), Vec::<String>::new());
+}
+
+#[test]
 fn reset_ends_pods_that_containerd_does_not_know() {
     let cluster = Cluster::start("lost", &[]);
     start(&cluster, "one");

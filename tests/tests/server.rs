@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use navarch_tests::server::{Server, free_port};
-use navarch_tests::{binary, describe};
+use navarch_tests::{binary, describe, eventually};
 
 const CONFIG_MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: settings\ndata:\n  colour: blue\n";
 
@@ -65,6 +65,26 @@ fn one_folder_has_one_server_and_one_port_one_listener() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains(&format!("cannot listen on {}", taken.local_addr().unwrap())), "{said}");
     assert_eq!(server.kubectl(&["get", "--raw", "/readyz"]), "ok");
+}
+
+#[test]
+fn as_many_files_can_be_open_as_the_machine_allows() {
+    let mut command = Command::new("prlimit");
+    let folder = tempfile::tempdir().unwrap();
+    command.args(["--nofile=300:4000", "--"]).arg(binary()).args(["server", "--set", "server.bind_address=127.0.0.1"]);
+    command.args(["--set", &format!("server.port={}", free_port()), "--set", "server.peer_port=0", "--data-dir"]);
+    let mut server = command.arg(folder.path().join("data")).stdin(Stdio::null()).spawn().unwrap();
+    let limits = format!("/proc/{}/limits", server.id());
+    let raised = std::panic::catch_unwind(|| {
+        eventually("the limit is raised", || {
+            let text = std::fs::read_to_string(&limits).map_err(|error| error.to_string())?;
+            let line = text.lines().find(|line| line.starts_with("Max open files")).unwrap_or_default().to_owned();
+            if line.split_whitespace().nth(3) == Some("4000") { Ok(()) } else { Err(line) }
+        });
+    });
+    server.kill().unwrap();
+    server.wait().unwrap();
+    raised.unwrap();
 }
 
 #[test]

@@ -12,8 +12,8 @@ pub struct ServerSettings {
     pub bind_address: IpAddr,
     /// The port to listen on.
     pub port: u16,
-    /// The port on which the other members of the control plane are listened to; unset: the one after [`Self::port`]. 0 is
-    /// any that is free: for a control plane of one member, which nobody looks for.
+    /// The port on which the other members of the control plane are listened to; unset: that of [`Self::peer_address`], or the
+    /// one after [`Self::port`]. 0 is any that is free: for a control plane of one member, which nobody looks for.
     pub peer_port: Option<u16>,
     /// The address and port at which the other members are told to reach this one; unset: [`Self::advertise_address`] and
     /// [`Self::peer_port`].
@@ -86,7 +86,8 @@ impl Default for ServerSettings {
 impl ServerSettings {
     /// The port on which the other members are listened to.
     pub fn peer_port(&self) -> u16 {
-        self.peer_port.unwrap_or(self.port.saturating_add(1))
+        let told = self.peer_address.map(|address| address.port());
+        self.peer_port.or(told).unwrap_or(self.port.saturating_add(1))
     }
 
     pub(crate) fn validate(&self, findings: &mut Vec<String>) {
@@ -107,6 +108,10 @@ impl ServerSettings {
         }
         if self.peer_port() == self.port {
             findings.push(format!("server.peer_port: {}: must not be server.port", self.port));
+        }
+        if let Some(address) = self.peer_address.filter(|address| address.ip().is_unspecified() || address.port() == 0)
+        {
+            findings.push(format!("server.peer_address: {address}: must be one that other machines reach"));
         }
         if self.requests_in_flight_max == 0 {
             findings.push("server.requests_in_flight_max: 0: must be at least 1".to_owned());

@@ -5,17 +5,22 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
+use crate::containerd::{ContainerdConfig, ContainerdError};
 use crate::context::KubeletConfig;
 use crate::cri::{Cri, CriError, api};
+use crate::helpers;
 use crate::labels;
 use crate::resources::cgroup::Cgroups;
 use crate::runtime::is_ours;
 use crate::shared::Shared;
-use crate::shims;
 use crate::volumes::mounts;
 
-/// How long the runtime may need to remove all pods, beyond the grace that containers get.
+/// How long a runtime may take to answer at all.
+const REACHABLE: Duration = Duration::from_secs(5);
+/// How long a containerd of our own may be without any progress, beyond the grace that containers get; then they are killed.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// The same for the machine's runtime, whose containers are not ours to kill.
+const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(120);
 /// How long to wait before it is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -104,54 +109,76 @@ async fn remove_from_runtime(
 }
 
 /// As `remove_from_runtime`, for all pods of the node, again and again until it is done: what an agent that has just stopped
-/// asked for may still be under way, and a container that ends under a request makes it fail.
-async fn insist(cri: &Cri, node: &str, grace: Duration) -> Result<BTreeSet<(String, String)>, CriError> {
-    let deadline = Instant::now() + grace + PATIENCE;
-    let mut last = CriError::Deadline("the container runtime does not answer".into());
+/// asked for may still be under way, and a container that ends under a request makes it fail. Gives up when there is no
+/// progress for `patience`.
+async fn insist(cri: &Cri, node: &str, grace: Duration, patience: Duration) -> Result<(), CriError> {
+    let mut least = usize::MAX;
+    let mut deadline = Instant::now() + patience;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match tokio::time::timeout(left, remove_from_runtime(cri, node, None, Some(grace))).await {
-            Ok(Ok(removed)) => return Ok(removed),
-            Ok(Err(error)) => last = error,
-            Err(_) => return Err(last),
+        let why = match tokio::time::timeout(left, remove_from_runtime(cri, node, None, Some(grace))).await {
+            Ok(Ok(removed)) => {
+                info!(pods = removed.len(), "removed all pods");
+                return Ok(());
+            }
+            Ok(Err(error)) => error,
+            Err(_) => CriError::Deadline(format!("the pods were not removed within {} s", patience.as_secs())),
+        };
+        let filter = Some((labels::NODE, node));
+        let there = tokio::try_join!(cri.list_pod_sandbox(filter), cri.list_containers(filter));
+        let count = there.map_or(usize::MAX, |(sandboxes, containers)| sandboxes.len() + containers.len());
+        if count < least {
+            (least, deadline) = (count, Instant::now() + patience);
+        } else if Instant::now() >= deadline {
+            return Err(why);
         }
         tokio::time::sleep(AGAIN).await;
     }
 }
 
-/// Removes every pod of this node, its mounts, cgroups, logs and folders, and ends a containerd of our own with its shims. For
-/// `down` and `reset`; the agent must not run. Containers get `grace` to end. What a containerd of our own cannot end is
+/// Removes all pods through a containerd of our own, as far as it can, and ends it.
+async fn remove_by(own: &ContainerdConfig, cri: &Cri, node: &str, grace: Duration) -> Result<(), CleanupError> {
+    let failed = |error: ContainerdError| std::io::Error::other(error.to_string());
+    if own.has_run() {
+        if tokio::time::timeout(REACHABLE, cri.version()).await.is_ok_and(|answer| answer.is_ok()) {
+            debug!("containerd answers");
+        } else {
+            // Its containers may still run: it is started once more, to end them. One that hangs would be in the way.
+            own.stop().await.map_err(failed)?;
+            if let Err(error) = own.ensure(cri).await {
+                warn!("{error}");
+            }
+        }
+        if let Err(error) = insist(cri, node, grace, grace + PATIENCE).await {
+            warn!("containerd cannot remove all pods, what is left of them is killed: {error}");
+        }
+    }
+    Ok(own.stop().await.map_err(failed)?)
+}
+
+/// Removes every pod of this node, its mounts, cgroups, logs and folders, and ends a containerd of our own with its helpers.
+/// For `down` and `reset`; the agent must not run. Containers get `grace` to end. What a containerd of our own cannot end is
 /// killed.
 ///
 /// # Errors
 /// If something is left; it can be called again.
 pub async fn remove_everything(config: &KubeletConfig, grace: Duration) -> Result<(), CleanupError> {
     let cri = Cri::new(&config.cri_socket);
-    let reachable = tokio::time::timeout(Duration::from_secs(5), cri.version()).await;
-    match (reachable, &config.containerd) {
-        (Ok(Ok(_)), None) => {
-            let removed = insist(&cri, &config.node_name, grace).await?;
-            info!(pods = removed.len(), "removed all pods");
+    let mut helpers = Ok(());
+    match &config.containerd {
+        None => {
+            let version = tokio::time::timeout(REACHABLE, cri.version()).await;
+            version.map_err(|_| CriError::Deadline("the container runtime does not answer".into()))??;
+            insist(&cri, &config.node_name, grace, grace + PATIENCE_WITH_OTHERS).await?;
         }
-        (Ok(Err(error)), None) => return Err(error.into()),
-        (Err(_), None) => return Err(CriError::Deadline("the container runtime does not answer".into()).into()),
-        (reached, Some(own)) => {
-            // Its containers may still run: it is started once more, to end them.
-            if !matches!(reached, Ok(Ok(_))) && own.has_run() {
-                own.ensure(&cri).await.map_err(|error| std::io::Error::other(error.to_string()))?;
-            }
-            if own.has_run() {
-                match insist(&cri, &config.node_name, grace).await {
-                    Ok(removed) => info!(pods = removed.len(), "removed all pods"),
-                    Err(error) => warn!("containerd cannot remove all pods, what is left of them is killed: {error}"),
-                }
-            }
-            own.stop().await.map_err(|error| std::io::Error::other(error.to_string()))?;
-            shims::end(&config.cri_socket).await?;
+        Some(own) => {
+            remove_by(own, &cri, &config.node_name, grace).await?;
+            helpers = helpers::end(&config.cri_socket).await;
         }
     }
     // Whatever still runs in there got away from the runtime, and would hold its mounts.
     Cgroups::new(&config.cgroup_root).remove_all()?;
+    helpers?;
     if let Some(own) = &config.containerd {
         mounts::remove_tree(&own.state)?;
     }

@@ -177,22 +177,32 @@ disabled_plugins = ["io.containerd.internal.v1.tracing", "io.containerd.tracing.
     }
 
     async fn adopt(&self, cri: &Cri) -> Option<Process> {
-        let pid: i32 = tokio::fs::read_to_string(self.pid_file()).await.ok()?.trim().parse().ok()?;
-        let name = tokio::fs::read_to_string(format!("/proc/{pid}/comm")).await.ok()?;
-        if !name.starts_with("containerd") {
-            return None;
-        }
+        let pid = self.running().await?.as_raw_nonzero().get();
         // A socket without an answer, while the process lives, is one that still starts.
         self.wait_ready(cri).await.ok()?;
         info!(pid, "adopted the running containerd");
         Some(Process::Adopted(pid))
     }
 
+    fn config_file(&self) -> PathBuf {
+        self.run_dir.join("config.toml")
+    }
+
+    /// The process of the pid file, if it still runs: the number may be another process's by now, even another containerd's.
+    async fn running(&self) -> Option<rustix::process::Pid> {
+        let text = tokio::fs::read_to_string(self.pid_file()).await.ok()?;
+        let pid = rustix::process::Pid::from_raw(text.trim().parse().ok()?)?;
+        let command = tokio::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).await.ok()?;
+        let config = self.config_file();
+        let ours = command.split(|byte| *byte == 0).any(|word| word == config.as_os_str().as_encoded_bytes());
+        ours.then_some(pid)
+    }
+
     async fn start(&self, cri: &Cri) -> Result<Process, ContainerdError> {
         for folder in [&self.root, &self.state, &self.run_dir, &self.cni_conf_dir] {
             std::fs::create_dir_all(folder).map_err(io_error(format!("cannot make {}", folder.display())))?;
         }
-        let config = self.run_dir.join("config.toml");
+        let config = self.config_file();
         std::fs::write(&config, self.render()).map_err(io_error(format!("cannot write {}", config.display())))?;
         let open = || std::fs::OpenOptions::new().create(true).append(true).open(self.log());
         let (out, err) =
@@ -201,13 +211,17 @@ disabled_plugins = ["io.containerd.internal.v1.tracing", "io.containerd.tracing.
         command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(out).stderr(err);
         // A group of its own: signals to navarch's group, such as Ctrl-C, do not reach it.
         command.process_group(0);
-        let child = tokio::process::Command::from(command)
+        let mut child = tokio::process::Command::from(command)
             .kill_on_drop(false)
             .spawn()
             .map_err(io_error(format!("cannot start {}", self.program.display())))?;
         let pid = child.id().unwrap_or_default();
         std::fs::write(self.pid_file(), pid.to_string()).map_err(io_error("cannot write the process id"))?;
-        self.wait_ready(cri).await?;
+        if let Err(error) = self.wait_ready(cri).await {
+            // Another start would find what it holds locked.
+            let _ = child.kill().await;
+            return Err(error);
+        }
         info!(pid, socket = %self.socket().display(), "started containerd");
         Ok(Process::Child(child))
     }
@@ -262,10 +276,7 @@ disabled_plugins = ["io.containerd.internal.v1.tracing", "io.containerd.tracing.
     /// # Errors
     /// If it cannot be signalled.
     pub async fn stop(&self) -> Result<(), ContainerdError> {
-        let Ok(text) = tokio::fs::read_to_string(self.pid_file()).await else { return Ok(()) };
-        let Some(pid) = text.trim().parse().ok().and_then(rustix::process::Pid::from_raw) else { return Ok(()) };
-        let comm = tokio::fs::read_to_string(format!("/proc/{}/comm", pid.as_raw_nonzero())).await;
-        if comm.is_ok_and(|name| name.starts_with("containerd")) {
+        if let Some(pid) = self.running().await {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
             let begun = Instant::now();
             while is_alive(pid.as_raw_nonzero().get()) {

@@ -401,7 +401,11 @@ impl Options {
         }
         flags.extend(self.data_dir.iter().map(|dir| ("data_dir".to_owned(), dir.display().to_string())));
         flags.extend(self.log_level.iter().map(|level| ("log.level".to_owned(), level.clone())));
-        navarch_config::load(self.config.as_deref(), std::env::vars(), &flags)
+        let mut settings = navarch_config::load(self.config.as_deref(), std::env::vars(), &flags)?;
+        // Other programs get paths below it, and have folders of their own that they start from.
+        settings.data_dir = std::path::absolute(&settings.data_dir)
+            .map_err(|source| SettingsError::File { path: settings.data_dir.clone(), source })?;
+        Ok(settings)
     }
 
     /// The same options for a child process.

@@ -99,6 +99,10 @@ pub struct Machine {
     pub peer_address: SocketAddr,
     /// Whether somebody said so.
     pub peer_address_given: bool,
+    /// The port that it listens on for them, if it is set.
+    pub peer_port: Option<u16>,
+    /// The addresses that somebody said are its node's.
+    pub node_addresses: Vec<IpAddr>,
     /// Where its API will be, as a member.
     pub server: String,
     /// The member whose place it takes, as one.
@@ -249,6 +253,8 @@ async fn as_server(
         name: machine.name.clone(),
         peer_address: machine.peer_address,
         peer_address_given: machine.peer_address_given,
+        peer_port: machine.peer_port,
+        node_addresses: machine.node_addresses.clone(),
         replaced: machine.replaces,
         peers: answer.peers,
         first_voters: answer.first_voters,

@@ -90,6 +90,14 @@ impl Members {
             Some((there, _)) if there.wanted == Wanted::Removed => {
                 Err(ApiError::new(Reason::ServiceUnavailable, "this member was removed from its cluster"))
             }
+            // Whoever tells others the address of another member parts it from them, and nobody could take that back.
+            _ if present.values().any(|(other, _)| {
+                other.id != own.id && other.wanted != Wanted::Removed && other.peer_address == own.peer_address
+            }) =>
+            {
+                let why = format!("{} is another member's address: see server.peer_address", own.peer_address);
+                Err(ApiError::new(Reason::ServiceUnavailable, &why))
+            }
             Some((there, revision)) => {
                 let own = Member { wanted: there.wanted, ..own.clone() };
                 Ok(((), if own == *there { Vec::new() } else { vec![(own, *revision)] }))

@@ -11,7 +11,7 @@ use crate::commands::CommandError;
 use crate::control_plane::{self, ControlPlane};
 use crate::daemon::PidFile;
 use crate::join::state::Joined;
-use crate::node;
+use crate::{machine, node};
 
 /// The subtrees' own deadlines are shorter; this one is the net below them.
 const STOP_DEADLINE: Duration = Duration::from_secs(45);
@@ -94,6 +94,9 @@ pub fn run_process(settings: &Settings, roles: Roles) -> Result<(), CommandError
         .install_default()
         .map_err(|_| "a TLS provider was installed before ring's")?;
     navarch_supervision::install_hook();
+    if let Err(error) = machine::raise_open_files() {
+        tracing::warn!("the limit of open files stays as it is: {error}");
+    }
     let mut settings = settings.clone();
     if roles.server
         && let Some(joined) = Joined::load(&settings.data_dir)?

@@ -47,6 +47,8 @@ pub struct Config {
     pub flush_interval: Duration,
     /// Entries kept in the log behind the flushed state, so that a peer that is a little behind needs no snapshot.
     pub log_keep_entries: u64,
+    /// And their bytes: when that many were applied after them, entries go although there are not so many.
+    pub log_keep_bytes: usize,
     /// The state was discarded because it was damaged, and another one is to come from a peer; the members as far as they are
     /// known. Until then nothing is applied, and this member does not stand for election.
     pub rebuild: Option<ConfState>,
@@ -77,6 +79,7 @@ impl Config {
             flush_bytes: 8 << 20,
             flush_interval: Duration::from_secs(300),
             log_keep_entries: 1000,
+            log_keep_bytes: 64 << 20,
             rebuild: None,
             sweep_slice: 500,
         }

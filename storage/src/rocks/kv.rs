@@ -22,11 +22,15 @@ pub(super) fn failed(error: rocksdb::Error) -> KvError {
     KvError(error.into_string())
 }
 
-/// Values from this size on, bytes, lie apart from their keys, and are not written again when keys are merged. Of what an
-/// object takes up in the state, its value is the larger part by far, and there is only one record that has it.
+/// Values from this size on, bytes, lie apart from their keys, and are not written again whenever keys are merged: only those
+/// in the oldest files are, to get rid of the dead ones among them. Of what an object takes up in the state, its value is the
+/// larger part by far, and there is only one record that has it.
 const APART_FROM: u64 = 256;
 /// Files of values that are written when others are collected.
 const VALUES_FILE_BYTES: u64 = 16 << 20;
+/// Which share of the files is the oldest. What lives in them is written again whenever keys are merged, which must be little,
+/// and before what is dead in them is freed, which must fit on a disk that is nearly full.
+const OLDEST_SHARE: f64 = 0.05;
 /// The share of dead values in the oldest files from which they are collected, though nothing else has to be merged.
 const DEAD_SHARE: f64 = 0.5;
 /// Tables of the newest level, small because they hold keys: merging begins at the first number, and writes wait at the
@@ -42,6 +46,7 @@ fn options(config: &RocksConfig, cache: &Cache) -> Options {
     options.set_blob_file_size(VALUES_FILE_BYTES);
     options.set_blob_compression_type(DBCompressionType::Lz4);
     options.set_enable_blob_gc(true);
+    options.set_blob_gc_age_cutoff(OLDEST_SHARE);
     options.set_blob_gc_force_threshold(DEAD_SHARE);
     options.set_level_zero_file_num_compaction_trigger(NEW_TABLES[0]);
     options.set_level_zero_slowdown_writes_trigger(NEW_TABLES[1]);
@@ -80,11 +85,6 @@ impl RocksKv {
     /// Its folder stays when it is dropped.
     pub(crate) fn keep(&self) {
         self.temporary.keep();
-    }
-
-    /// A figure that RocksDB keeps, by RocksDB's name of it.
-    pub fn figure(&self, name: &str) -> Option<u64> {
-        self.db.property_int_value(name).ok().flatten()
     }
 }
 

@@ -24,6 +24,11 @@ pub fn run(options: &Options, args: &JoinArgs) -> Result<(), CommandError> {
     if args.node_name.is_some() {
         settings.agent.node_name.clone_from(&args.node_name);
     }
+    if let (Some(set), Some(given)) = (settings.server.peer_address, args.peer_address)
+        && set != given
+    {
+        return Err(format!("--peer-address {given}: the setting server.peer_address says {set}").into());
+    }
     settings.agent.node_ip = args.node_ip.first().copied().or(settings.agent.node_ip);
     let joined = match Joined::load_of(&settings.data_dir, token.ca_hash())? {
         Some(joined) => {
@@ -93,7 +98,9 @@ fn ask(settings: &Settings, args: &JoinArgs, urls: &[ServerUrl], token: &JoinTok
         name: node::name(settings),
         addresses,
         peer_address: peer_address.unwrap_or(SocketAddr::new(address, settings.server.peer_port())),
-        peer_address_given: args.peer_address.is_some(),
+        peer_address_given: peer_address.is_some(),
+        peer_port: settings.server.peer_port,
+        node_addresses: args.node_ip.clone(),
         server: identity::server_url(settings),
         replaces: args.replace,
     };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
+use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use navarch_auth::Pki;
@@ -93,6 +94,12 @@ pub fn run(settings: &Settings, args: &RecoverArgs) -> Result<(), CommandError> 
         return Ok(());
     }
     let beside: Vec<Sibling> = siblings::all(&settings)?.into_iter().filter(|sibling| !sibling.removed()).collect();
+    for sibling in &beside {
+        if let Some(pid) = daemon::running(&sibling.data_dir)? {
+            let folder = sibling.data_dir.display();
+            return Err(format!("another member runs on {folder} (pid {pid}): `navarch down` stops all of them").into());
+        }
+    }
     let records = records(&recovery)?;
     let others = others(&settings, &identity, &facts, &records, &args.lost)?;
     if let Some(unknown) = args.lost.iter().find(|lost| others.iter().all(|other| other.id != **lost)) {
@@ -165,7 +172,10 @@ fn others(
         let record = records.get(&id);
         let address = record.map(|member| member.peer_address.clone()).or_else(|| identity.seeds.get(&id).cloned());
         let name = record.map_or_else(|| "?".to_owned(), |member| member.name.clone());
+        // Only on the same machine: what clients are told may be a load balancer.
+        let host = |address: &str| address.parse::<SocketAddr>().ok().map(|address| address.ip().to_string());
         let api = record.and_then(|member| member.server.parse::<ServerUrl>().ok());
+        let api = api.filter(|api| address.as_deref().and_then(host).as_deref() == Some(api.target().0));
         let (config, lost) = (&config, lost.contains(&id));
         async move {
             let found = match &address {

@@ -29,12 +29,12 @@ pub fn run(options: &Options, args: &UpArgs) -> Result<(), CommandError> {
     if args.foreground {
         return run_process(&settings, Roles::BOTH);
     }
-    if settings.server.peer_address.is_some() && args.members.is_some_and(|members| members > 1) {
-        return Err("server.peer_address is the address of one member: members of one machine have one each".into());
-    }
     preflight::check_node(&settings)?;
     let up = Up { options, settings, began: Instant::now(), timeout: Duration::from_secs(args.timeout) };
     let present = up.present()?;
+    if up.settings.server.peer_address.is_some() && (!present.is_empty() || args.members.is_some_and(|all| all > 1)) {
+        return Err("server.peer_address is the address of one member: members of one machine have one each".into());
+    }
     if let Some(wanted) = args.members.filter(|wanted| *wanted < present.len() + 1) {
         return Err(format!(
             "the control plane has {} members, more than {wanted}: `navarch member remove ID` takes one out",
@@ -155,6 +155,8 @@ impl Up<'_> {
             addresses: vec![address],
             peer_address: SocketAddr::new(address, settings.server.peer_port()),
             peer_address_given: false,
+            peer_port: None,
+            node_addresses: Vec::new(),
             server: crate::identity::server_url(&settings),
             replaces: None,
         };

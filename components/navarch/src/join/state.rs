@@ -60,6 +60,12 @@ pub struct ServerJoined {
     /// Whether somebody said so: then it holds whatever the machine's own address is.
     #[serde(default)]
     pub peer_address_given: bool,
+    /// The port that it listens on for them, if it was set to another one.
+    #[serde(default)]
+    pub peer_port: Option<u16>,
+    /// The addresses that were said to be its node's.
+    #[serde(default)]
+    pub node_addresses: Vec<IpAddr>,
     /// The member whose place it took.
     #[serde(default)]
     pub replaced: Option<u64>,
@@ -142,9 +148,11 @@ impl Joined {
             Self::Node(node) => node,
             Self::Server(server) => {
                 settings.agent.node_name.get_or_insert_with(|| server.name.clone());
-                settings.server.peer_port.get_or_insert(server.peer_address.port());
-                if server.peer_address_given {
-                    settings.server.peer_address.get_or_insert(server.peer_address);
+                settings.agent.node_ip = settings.agent.node_ip.or_else(|| server.node_addresses.first().copied());
+                // A setting of this machine's takes both over.
+                if settings.server.peer_address.is_none() {
+                    settings.server.peer_address = server.peer_address_given.then_some(server.peer_address);
+                    settings.server.peer_port.get_or_insert(server.peer_port.unwrap_or(server.peer_address.port()));
                 }
                 return Ok(());
             }
@@ -207,6 +215,9 @@ impl Joined {
                 }
             }
             Self::Server(server) => {
+                if let Some(asked) = asked.addresses.iter().find(|asked| !server.node_addresses.contains(asked)) {
+                    return told("--node-ip", asked, &"with another address");
+                }
                 let same = |asked: &u64| server.replaced == Some(*asked);
                 if let Some(asked) = asked.replaces.filter(|asked| !same(asked)) {
                     return told("--replace", &asked, &format_args!("as member {}", server.member_id));
@@ -313,6 +324,8 @@ mod tests {
             name: "m4".to_owned(),
             peer_address: "10.0.0.4:7000".parse().unwrap(),
             peer_address_given: true,
+            peer_port: None,
+            node_addresses: vec![IpAddr::from([10, 0, 0, 4])],
             replaced: Some(2),
             peers: Vec::new(),
             first_voters: vec![1],
@@ -328,6 +341,7 @@ mod tests {
             for asked in [
                 Asked { replaces: Some(3), ..nothing.clone() },
                 Asked { peer_address: "10.0.0.4:7001".parse().ok(), ..nothing.clone() },
+                Asked { addresses: vec![IpAddr::from([10, 0, 0, 9])], ..nothing.clone() },
             ] {
                 assert!(joined.agrees(&asked).is_err(), "{asked:?}");
             }

@@ -17,21 +17,21 @@ pub enum Found {
     Nobody(String),
 }
 
-/// Asks at a member's address. A member that is paused for long enough no longer takes connections there, because its kernel
-/// keeps only so many for it; so if there is no answer at all, it is also tried at `beside`, another port of the member's.
+/// Asks at a member's address. If nobody is there, it is also tried at `beside`, another port of the member's: one that is
+/// paused for long enough takes no connections any more, because its kernel keeps only so many for it, and one that was started
+/// with other settings takes them elsewhere.
 pub async fn probe(config: &PeerConfig, member: u64, address: &str, beside: Option<(&str, u16)>) -> Found {
-    let reached = timeout(config.connect_timeout, TcpStream::connect(address)).await;
-    match reached {
-        Err(_) => {
-            let silent = format!("no answer within {} ms", config.connect_timeout.as_millis());
-            let Some(beside) = beside else { return Found::Nobody(silent) };
-            return match timeout(config.connect_timeout, TcpStream::connect(beside)).await {
-                Ok(Ok(_)) => Found::Somebody(format!("{silent}, and one at port {}", beside.1)),
-                _ => Found::Nobody(silent),
-            };
-        }
-        Ok(Err(error)) => return Found::Nobody(error.to_string()),
-        Ok(Ok(_)) => {}
+    let why = match timeout(config.connect_timeout, TcpStream::connect(address)).await {
+        Err(_) => Some(format!("no answer within {} ms", config.connect_timeout.as_millis())),
+        Ok(Err(error)) => Some(error.to_string()),
+        Ok(Ok(_)) => None,
+    };
+    if let Some(why) = why {
+        let Some(beside) = beside else { return Found::Nobody(why) };
+        return match timeout(config.connect_timeout, TcpStream::connect(beside)).await {
+            Ok(Ok(_)) => Found::Somebody(format!("{why}, and at port {} there is", beside.1)),
+            _ => Found::Nobody(why),
+        };
     }
     match connect(config, member, address, Purpose::Unknown).await {
         Ok(mut connection) => {

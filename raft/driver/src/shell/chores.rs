@@ -1,8 +1,10 @@
 //! What goes on beside the pipeline: flushing the state, after which the log can be cut, and sweeping history below the
 //! floor, slice by slice. Nothing here is on the path of a write.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
+use navarch_raft_contract::Index;
 use parking_lot::{Condvar, Mutex};
 
 use super::{FatalError, Shared};
@@ -26,7 +28,8 @@ struct State {
 
 enum Chore {
     Snapshot,
-    Flush,
+    /// After so many bytes were applied.
+    Flush(usize),
     Sweep,
     Stop,
 }
@@ -58,14 +61,20 @@ impl Chores {
 
     pub(super) fn run(&self, shared: &Shared) -> Result<(), FatalError> {
         let mut flushed_at = Instant::now();
+        let mut kept = Kept::default();
         loop {
             match self.next(shared, flushed_at) {
                 Chore::Snapshot => {
                     self.take_snapshot(shared);
                     self.state.lock().snapshot = false;
                 }
-                Chore::Flush => {
-                    flush(shared)?;
+                Chore::Flush(bytes) => {
+                    let durable = shared.state.flush()?;
+                    kept.flushed(durable, bytes, shared.config.log_keep_bytes);
+                    let cut = durable.saturating_sub(shared.config.log_keep_entries).max(kept.from);
+                    if cut > 0 {
+                        shared.inbox.compact(cut);
+                    }
                     flushed_at = Instant::now();
                 }
                 Chore::Sweep => {
@@ -108,8 +117,7 @@ impl Chores {
                 return Chore::Snapshot;
             }
             if state.unflushed >= shared.config.flush_bytes || overdue {
-                state.unflushed = 0;
-                return Chore::Flush;
+                return Chore::Flush(std::mem::take(&mut state.unflushed));
             }
             if state.sweep {
                 state.sweep = false;
@@ -124,11 +132,48 @@ impl Chores {
     }
 }
 
-fn flush(shared: &Shared) -> Result<(), FatalError> {
-    let durable = shared.state.flush()?;
-    let cut = durable.saturating_sub(shared.config.log_keep_entries);
-    if cut > 0 {
-        shared.inbox.compact(cut);
+/// From where on the entries behind the flushed state are few enough in bytes to be kept.
+#[derive(Debug, Default)]
+struct Kept {
+    /// The last entry that is one too many; 0: all may be kept.
+    from: Index,
+    /// Up to which entry each flush was, and the bytes that were applied before it since the flush before.
+    flushes: VecDeque<(Index, usize)>,
+    bytes: usize,
+}
+
+impl Kept {
+    /// The state is flushed up to an entry, `bytes` after the flush before. `max` bytes are kept, and what is in the same flush
+    /// as the first of them.
+    fn flushed(&mut self, durable: Index, bytes: usize, max: usize) {
+        self.flushes.push_back((durable, bytes));
+        self.bytes += bytes;
+        while let Some((index, bytes)) = self.flushes.front().copied()
+            && self.bytes - bytes >= max
+        {
+            self.bytes -= bytes;
+            self.from = index;
+            self.flushes.pop_front();
+        }
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_kept_up_to_so_many_bytes() {
+        let mut kept = Kept::default();
+        let mut from = |durable, bytes| {
+            kept.flushed(durable, bytes, 100);
+            kept.from
+        };
+        assert_eq!(from(10, 60), 0);
+        assert_eq!(from(20, 60), 0, "without the first flush there are fewer than may be kept");
+        assert_eq!(from(30, 40), 10);
+        assert_eq!(from(31, 1), 10);
+        assert_eq!(from(40, 500), 31);
+        assert_eq!(from(50, 5), 31);
+    }
 }

@@ -57,6 +57,10 @@ async fn a_member_whose_port_is_full_may_live_if_another_of_its_ports_does() {
     let api = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = api.local_addr().unwrap().port();
     assert!(matches!(probe(&config, 1, &address, Some(("127.0.0.1", port))).await, Found::Somebody(_)));
+    // So may one that takes its peers' connections elsewhere now.
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    assert!(matches!(probe(&config, 1, &closed, None).await, Found::Nobody(_)));
+    assert!(matches!(probe(&config, 1, &closed, Some(("127.0.0.1", port))).await, Found::Somebody(_)));
     drop(api);
     assert!(matches!(probe(&config, 1, &address, Some(("127.0.0.1", port))).await, Found::Nobody(_)));
 }
