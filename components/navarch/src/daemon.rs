@@ -34,6 +34,10 @@ pub enum DaemonError {
     DidNotStop(i32, u64),
 }
 
+/// What it takes to look into a pid file, and how often that is waited for.
+const LOOK_LASTS: Duration = Duration::from_millis(2);
+const LOOKS_MAX: u32 = 10;
+
 fn path_of(data_dir: &Path) -> PathBuf {
     data_dir.join("navarch.pid")
 }
@@ -64,8 +68,14 @@ impl PidFile {
             .mode(0o644)
             .open(&path)
             .map_err(io(&path))?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(DaemonError::Running { folder: data_dir.to_owned(), pid: read_pid(&mut file) });
+        // Whoever looks whether somebody has it holds it for a moment.
+        let mut looks = 0;
+        while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            looks += 1;
+            if looks > LOOKS_MAX {
+                return Err(DaemonError::Running { folder: data_dir.to_owned(), pid: read_pid(&mut file) });
+            }
+            std::thread::sleep(LOOK_LASTS);
         }
         file.set_len(0).map_err(io(&path))?;
         writeln!(file, "{}", std::process::id()).map_err(io(&path))?;
@@ -92,7 +102,14 @@ pub fn running(data_dir: &Path) -> Result<Option<i32>, DaemonError> {
     };
     match flock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => Ok(None),
-        Err(Errno::WOULDBLOCK) => Ok(read_pid(&mut file)),
+        Err(Errno::WOULDBLOCK) => Ok((0..LOOKS_MAX).find_map(|_| {
+            let pid = read_pid(&mut file);
+            if pid.is_none() {
+                // It is about to write it.
+                std::thread::sleep(LOOK_LASTS);
+            }
+            pid
+        })),
         Err(error) => Err(DaemonError::Io { path, source: error.into() }),
     }
 }

@@ -1,6 +1,7 @@
 //! `navarch up`.
 
 mod child;
+mod rise;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -8,8 +9,11 @@ use std::time::{Duration, Instant};
 use navarch_auth::{JoinRole, JoinToken};
 use navarch_config::Settings;
 
-use self::child::{Stage, Started, log_path};
-use super::{CommandError, token, tree};
+use self::{
+    child::{Stage, Started, log_path},
+    rise::Member,
+};
+use super::{CommandError, token};
 use crate::cli::{Options, UpArgs};
 use crate::join::state::Joined;
 use crate::join::{self, Machine};
@@ -42,21 +46,17 @@ pub fn run(options: &Options, args: &UpArgs) -> Result<(), CommandError> {
         )
         .into());
     }
-    let running = up.started_before(&up.settings)?;
-    // Together: one alone has no quorum.
-    let first = if running { None } else { Some(up.start_first()?) };
-    let mut others = up.start_others(&present)?;
-    let any = first.is_some() || !others.is_empty();
-    if let Some(mut first) = first {
-        for stage in [Stage::Ready, Stage::Node] {
-            first.wait_for(stage, up.deadline())?;
-            up.tell(stage.text());
-        }
+    let mut members = up.members(&present)?;
+    rise::all(&mut members, up.deadline(), |member| match (member.number, &member.started) {
+        (None, Some(_)) => up.tell(Stage::Ready.text()),
+        (Some(number), Some(_)) => up.tell(&format!("member {number} serves")),
+        (_, None) => {}
+    })?;
+    if let Some(first) = members.first_mut().and_then(|first| first.started.as_mut()) {
+        first.wait_for(Stage::Node, up.deadline())?;
+        up.tell(Stage::Node.text());
     }
-    for (sibling, started) in &mut others {
-        started.wait_for(Stage::Ready, up.deadline())?;
-        up.tell(&format!("member {} serves", sibling.number));
-    }
+    let any = members.iter().any(|member| member.started.is_some());
     let wanted = args.members.unwrap_or(1).saturating_sub(1 + present.len());
     let new = siblings::more(&up.settings, &siblings::all(&up.settings)?, wanted)?;
     for sibling in &new {
@@ -105,21 +105,14 @@ impl Up<'_> {
         Ok(present)
     }
 
-    /// Whether a process that was started before serves. One that starts still, or was killed and is not quite gone, is
-    /// waited for.
-    fn started_before(&self, settings: &Settings) -> Result<bool, CommandError> {
-        while let Some(pid) = daemon::running(&settings.data_dir)? {
-            let mark = crate::process::stage_file(&settings.data_dir, Stage::Ready.file(), pid.unsigned_abs());
-            if mark.exists() && tree::answers(settings) {
-                return Ok(true);
-            }
-            if Instant::now() > self.deadline() {
-                let log = log_path(&settings.data_dir);
-                return Err(format!("navarch runs (pid {pid}) and does not answer; see {}", log.display()).into());
-            }
-            std::thread::sleep(Duration::from_millis(20));
+    /// All of them; the first is the one that runs the agent too.
+    fn members<'u>(&'u self, others: &'u [Sibling]) -> Result<Vec<Member<'u>>, CommandError> {
+        let mut members = vec![Member::new(None, self.settings.clone(), Box::new(|| self.start_first()))];
+        for sibling in others {
+            let settings = sibling.options(self.options).settings()?;
+            members.push(Member::new(Some(sibling.number), settings, Box::new(|| self.start(sibling))));
         }
-        Ok(false)
+        Ok(members)
     }
 
     fn start_first(&self) -> Result<Started, CommandError> {
@@ -131,17 +124,6 @@ impl Up<'_> {
 
     fn start(&self, sibling: &Sibling) -> Result<Started, CommandError> {
         Started::spawn(&sibling.options(self.options), &sibling.data_dir, &["server"])
-    }
-
-    /// Starts those that do not run.
-    fn start_others<'s>(&self, present: &'s [Sibling]) -> Result<Vec<(&'s Sibling, Started)>, CommandError> {
-        let mut started = Vec::new();
-        for sibling in present {
-            if daemon::running(&sibling.data_dir)?.is_none() {
-                started.push((sibling, self.start(sibling)?));
-            }
-        }
-        Ok(started)
     }
 
     /// Makes the data folder of a new member.

@@ -50,7 +50,6 @@ pub fn log_path(data_dir: &Path) -> PathBuf {
 /// A process that was started.
 pub struct Started {
     data_dir: PathBuf,
-    log: PathBuf,
     child: Child,
 }
 
@@ -68,7 +67,7 @@ impl Started {
         program.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         // Its own process group: an interrupt of this terminal is not meant for it.
         program.process_group(0);
-        Ok(Self { data_dir: data_dir.to_owned(), log, child: program.spawn()? })
+        Ok(Self { data_dir: data_dir.to_owned(), child: program.spawn()? })
     }
 
     /// Its process id.
@@ -81,18 +80,33 @@ impl Started {
     /// # Errors
     /// If it ends, or is not that far in time.
     pub fn wait_for(&mut self, stage: Stage, deadline: Instant) -> Result<(), CommandError> {
-        let mark = stage_file(&self.data_dir, stage.file(), self.child.id());
-        while !mark.exists() {
-            if let Some(status) = self.child.try_wait()? {
-                return Err(format!("navarch ended ({status}):\n{}", tail(&self.log)).into());
-            }
+        while !self.reached(stage)? {
             if Instant::now() > deadline {
-                let (what, log) = (stage.text(), self.log.display());
-                return Err(format!("gave up waiting until {what}; it goes on starting. See {log}").into());
+                return Err(Self::late(stage, &self.data_dir));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
+    }
+
+    /// Whether it is that far.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn reached(&mut self, stage: Stage) -> Result<bool, CommandError> {
+        if stage_file(&self.data_dir, stage.file(), self.child.id()).exists() {
+            return Ok(true);
+        }
+        match self.child.try_wait()? {
+            Some(status) => Err(format!("navarch ended ({status}):\n{}", tail(&log_path(&self.data_dir))).into()),
+            None => Ok(false),
+        }
+    }
+
+    /// It was given up waiting.
+    pub fn late(stage: Stage, data_dir: &Path) -> CommandError {
+        let (what, log) = (stage.text(), log_path(data_dir));
+        format!("gave up waiting until {what}; it goes on starting. See {}", log.display()).into()
     }
 }
 
