@@ -62,6 +62,7 @@ const OF_SEVERAL: &[&str] = &[
     "states damaged",
     "members found damaged",
     "rebuilds",
+    "went on without a minority",
 ];
 
 impl Counts {

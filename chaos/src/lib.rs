@@ -59,6 +59,8 @@ pub enum Bug {
     BlindCheck,
     /// A member without a state stands for election, and asks nobody for a state.
     StandsWithoutState,
+    /// Nobody's acknowledgement counts while a member is away.
+    NeedsEverybody,
 }
 
 /// What keeps a member's data, and loses part of it when the power is cut.

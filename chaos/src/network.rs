@@ -60,6 +60,12 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// Whether it says that entries are on the sender's disk.
+    pub fn acknowledges(&self) -> bool {
+        matches!(&self.body, Body::Raft(message, _)
+            if message.get_msg_type() == MessageType::MsgAppendResponse && !message.reject)
+    }
+
     /// Whether a state belongs to it.
     pub fn announces_state(&self) -> bool {
         matches!(&self.body, Body::Raft(message, _) if message.get_msg_type() == MessageType::MsgSnapshot)

@@ -10,6 +10,7 @@ mod faults;
 mod integrity;
 mod leaders;
 mod member;
+mod minority;
 mod pages;
 mod past;
 mod pipeline;
@@ -209,6 +210,7 @@ impl<B: Backend> World<B> {
     /// judges must accept what clients and watchers wrote down.
     pub fn heal(&mut self) -> Result<(), Violation> {
         self.end_faults();
+        self.without_a_minority()?;
         for round in 0..2000 {
             self.now += 1;
             for member in 0..self.members.len() {

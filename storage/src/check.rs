@@ -90,9 +90,10 @@ impl Checker {
         if older || version.kind != EventKind::Put {
             return Ok(());
         }
-        let share = hash::share(&key, modified, version.value);
+        let value = version.value.unwrap_or_default();
+        let share = hash::share(&key, modified, value);
         self.living = (self.living.0 + 1, self.living.1.wrapping_add(share));
-        living(Living { key: &key, modified, value: version.value, share })
+        living(Living { key: &key, modified, value, share })
     }
 
     /// There are no more records.

@@ -191,6 +191,10 @@ impl<K: Kv + 'static> StateMachine for Machine<K> {
         Ok(Box::new(snapshot::Sink::new(self.home.fresh().map_err(snapshot::failed)?, self.staged.clone())))
     }
 
+    fn unstage(&self, index: Index) {
+        snapshot::refuse(&self.staged, index);
+    }
+
     fn install(&self, index: Index) -> Result<AppliedState, SnapshotError> {
         let mut current = self.meta.lock();
         let (meta, staged) = snapshot::take_staged(&self.staged, index, current.index)?;

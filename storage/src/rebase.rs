@@ -116,13 +116,14 @@ pub fn rebase<F: Kv, K: Kv>(
         let stored = view.get(&keys::version(key, latest.modified)).map_err(failed)?;
         let shown = || String::from_utf8_lossy(key).into_owned();
         let stored = stored.ok_or_else(|| damaged(format!("the value of {} is missing", shown())))?;
-        let version = Version::decode(&stored).ok_or_else(|| damaged(format!("the value record of {}", shown())))?;
+        let version = Version::decode(&stored).and_then(|version| version.value);
+        let value = version.ok_or_else(|| damaged(format!("the value record of {}", shown())))?;
         // What was said of it when it was written: a state with a value that is another one must not be given new hashes.
-        if hash::share(key, latest.modified, version.value) != latest.hash {
+        if hash::share(key, latest.modified, value) != latest.hash {
             return Err(damaged(format!("the value of {} is not what was written", shown())));
         }
-        let value = match fate(key, version.value) {
-            Fate::Keep => version.value.to_vec(),
+        let value = match fate(key, value) {
+            Fate::Keep => value.to_vec(),
             Fate::Replace(value) => value,
             Fate::Drop => {
                 cursor.advance().map_err(failed)?;
@@ -134,7 +135,7 @@ pub fn rebase<F: Kv, K: Kv>(
         sum = sum.wrapping_add(hash);
         let expires_at_ms = latest.expires_at_ms;
         writer.put(keys::latest(key), Latest { modified, created, expires_at_ms, hash }.encode())?;
-        let version = Version { kind: EventKind::Put, created, value: &value };
+        let version = Version { kind: EventKind::Put, created, value: Some(&value) };
         writer.put(keys::version(key, modified), version.encode())?;
         if expires_at_ms != 0 {
             writer.put(keys::expiry(expires_at_ms, key), modified.to_be_bytes().to_vec())?;

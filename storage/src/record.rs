@@ -80,8 +80,9 @@ pub struct Version<'a> {
     pub kind: EventKind,
     /// When the key was created.
     pub created: Revision,
-    /// The value; for a delete, the last one.
-    pub value: &'a [u8],
+    /// The value; for a delete the last one, or none if that is the one of the key's change before. That one's record is kept
+    /// as long as this one.
+    pub value: Option<&'a [u8]>,
 }
 
 /// What happened at a revision.
@@ -101,6 +102,7 @@ pub struct Change<'a> {
 
 const DELETE: u8 = 1;
 const MORE: u8 = 2;
+const AS_BEFORE: u8 = 4;
 
 fn take_u64<'a>(bytes: &mut &'a [u8]) -> Option<u64> {
     let (head, rest): (&'a [u8; 8], _) = bytes.split_first_chunk()?;
@@ -147,18 +149,19 @@ impl Latest {
 impl<'a> Version<'a> {
     /// Encoded.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(9 + self.value.len());
-        out.put_u8(flag_of(self.kind));
+        let value = self.value.unwrap_or_default();
+        let mut out = Vec::with_capacity(9 + value.len());
+        out.put_u8(flag_of(self.kind) | if self.value.is_none() { AS_BEFORE } else { 0 });
         out.put_u64(self.created);
-        out.put_slice(self.value);
+        out.put_slice(value);
         out
     }
 
     /// Decoded, if it is one.
     pub fn decode(mut bytes: &'a [u8]) -> Option<Self> {
-        let kind = kind_of(take_u8(&mut bytes)?);
+        let flags = take_u8(&mut bytes)?;
         let created = take_u64(&mut bytes)?;
-        Some(Self { kind, created, value: bytes })
+        Some(Self { kind: kind_of(flags), created, value: (flags & AS_BEFORE == 0).then_some(bytes) })
     }
 }
 
@@ -231,7 +234,7 @@ mod tests {
             let kind = if flag { EventKind::Delete } else { EventKind::Put };
             let latest = Latest { modified: a, created: b, expires_at_ms: a ^ b, hash: !a };
             prop_assert_eq!(Latest::decode(&latest.encode()), Some(latest));
-            let version = Version { kind, created: a, value: &value };
+            let version = Version { kind, created: a, value: (a > b).then_some(&value) };
             let encoded = version.encode();
             prop_assert_eq!(Version::decode(&encoded).unwrap(), version);
             let change = Change { kind, more: !flag, created: a, previous: b, key: &value };

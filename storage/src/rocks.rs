@@ -3,12 +3,27 @@
 mod home;
 mod kv;
 mod log;
+mod reclaim;
 
 pub use home::RocksHome;
 pub use kv::RocksKv;
 pub use log::RocksLog;
 
 use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options};
+
+/// Values from this size on, bytes, lie apart from their keys, and are not written again whenever keys are merged. Of what an
+/// object takes up, its value is the larger part by far: there is only one record in the state that has it, and one in the log.
+const APART_FROM: u64 = 256;
+/// Tables of the newest level, small because they hold keys: merging begins at the first number, and writes wait at the
+/// others, which they reach only when merging is held up.
+const NEW_TABLES: [i32; 3] = [8, 64, 128];
+
+fn new_tables(options: &mut Options) {
+    let [merge, slow_down, stop] = NEW_TABLES;
+    options.set_level_zero_file_num_compaction_trigger(merge);
+    options.set_level_zero_slowdown_writes_trigger(slow_down);
+    options.set_level_zero_stop_writes_trigger(stop);
+}
 
 /// Bounds of RocksDB's memory and files, for both databases together where not said otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::{
     fs::{self, File},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use navarch_raft_contract::{Room, RoomLevel};
@@ -31,20 +32,26 @@ impl Default for SpaceConfig {
 }
 
 impl SpaceConfig {
-    /// On a small disk the bounds and the reserve are a share of it: they must leave room to work in.
-    fn for_disk(self, total_bytes: u64) -> Self {
+    /// On a small disk the bounds and the reserve are a share of it: they must leave room to work in, which is at least
+    /// `working_bytes`.
+    fn for_disk(self, total_bytes: u64, working_bytes: u64) -> Self {
         Self {
-            low_bytes: self.low_bytes.min(total_bytes / 20),
-            critical_bytes: self.critical_bytes.min(total_bytes / 50),
+            low_bytes: self.low_bytes.min(total_bytes / 20).max(working_bytes),
+            critical_bytes: self.critical_bytes.min(total_bytes / 50).max(working_bytes / 2),
             reserve_bytes: self.reserve_bytes.min(total_bytes / 10),
         }
     }
 }
 
+/// The state writes what lives of it again in so many parts, or more.
+const STATE_PARTS: u64 = 8;
+
 /// Watches one folder.
 pub struct Space {
     folder: PathBuf,
     config: SpaceConfig,
+    /// What the state needs to get rid of what is dead in it: it first writes again what lives, a part at a time.
+    working_bytes: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -76,9 +83,42 @@ impl Space {
     pub fn watch(folder: &Path, config: SpaceConfig) -> Self {
         let reserved = folder.join("reserve").exists();
         let state = Mutex::new(State { level: RoomLevel::Ample, reserved });
-        let space = Self { folder: folder.to_owned(), config, state };
+        let space = Self { folder: folder.to_owned(), config, working_bytes: AtomicU64::new(0), state };
+        space.measure();
         space.level();
         space
+    }
+
+    /// Looks how much the databases take; how much the state does decides how much must stay free. Bytes of the log's files, and
+    /// of the state's.
+    pub fn measure(&self) -> (u64, u64) {
+        let (mut log, mut state) = (0, 0);
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let of = match entry.file_name().to_str() {
+                Some("log") => &mut log,
+                Some(name) if name.starts_with("state") => &mut state,
+                _ => continue,
+            };
+            let files = fs::read_dir(entry.path()).into_iter().flatten().flatten();
+            // One that is gone meanwhile takes nothing.
+            *of += files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum::<u64>();
+        }
+        self.working_bytes.store(state / STATE_PARTS, Ordering::Relaxed);
+        (log, state)
+    }
+
+    /// Whether there is ample room even after so many bytes are written.
+    pub fn leaves_room(&self, bytes: u64) -> bool {
+        let state = self.state.lock();
+        let Some((free, total)) = self.free_and_total_bytes() else { return true };
+        let config = self.config.for_disk(total, self.working_bytes.load(Ordering::Relaxed));
+        // As much as it takes to be out of trouble again, so that it does not begin by this.
+        level_for(room(free.saturating_sub(bytes), &state, &config), RoomLevel::Critical, &config) == RoomLevel::Ample
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Bytes that this process may still write, and the file system's size, if it tells.
@@ -128,7 +168,7 @@ impl Room for Space {
         let mut state = self.state.lock();
         // A file system that does not tell is taken at its word when it refuses a write.
         let (free, total) = self.free_and_total_bytes().unwrap_or((u64::MAX, u64::MAX));
-        let config = self.config.for_disk(total);
+        let config = self.config.for_disk(total, self.working_bytes.load(Ordering::Relaxed));
         let free = room(free, &state, &config);
         let level = level_for(free, state.level, &config);
         if level != state.level {
@@ -198,9 +238,24 @@ mod tests {
     }
 
     #[test]
+    fn what_the_databases_take_is_seen() {
+        let temp = tempfile::tempdir().unwrap();
+        for (name, bytes) in [("log/1.sst", 100), ("state-2/1.sst", 30), ("state-2/2.blob", 50), ("other/1", 1000)] {
+            let path = temp.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, vec![0; bytes]).unwrap();
+        }
+        let space = Space::watch(temp.path(), SpaceConfig::default());
+        assert_eq!(space.measure(), (100, 80));
+        assert_eq!(space.working_bytes.load(Ordering::Relaxed), 10);
+    }
+
+    #[test]
     fn bounds_are_a_share_of_a_small_disk() {
-        let config = SpaceConfig::default().for_disk(1 << 30);
+        let config = SpaceConfig::default().for_disk(1 << 30, 0);
         assert_eq!((config.low_bytes, config.critical_bytes), ((1 << 30) / 20, (1 << 30) / 50));
-        assert_eq!(SpaceConfig::default().for_disk(1 << 40), SpaceConfig::default());
+        assert_eq!(SpaceConfig::default().for_disk(1 << 40, 1 << 20), SpaceConfig::default());
+        let config = SpaceConfig::default().for_disk(1 << 40, 2 << 30);
+        assert_eq!((config.low_bytes, config.critical_bytes), (2 << 30, 1 << 30), "a large state");
     }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use navarch_tests::server::Server;
 use navarch_tests::{Cluster, eventually, must, traces_of};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -179,6 +179,68 @@ fn a_disk_that_fills_up_under_writes_loses_none_of_them() {
         });
         recover(&mut server, &disk, &mut ledger, round);
     }
+}
+
+/// Text that does not get smaller when it is compressed.
+fn noise(bytes: usize, seed: &mut u64) -> String {
+    let letter = |_| {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[(*seed >> 58) as usize])
+    };
+    (0..bytes).map(letter).collect()
+}
+
+#[test]
+fn a_disk_that_is_full_of_objects_gets_room_by_deleting_some_of_them() {
+    let Some(disk) = Disk::new(256) else { return };
+    let mut server = Server::start_in(tempfile::tempdir_in(disk.folder.path()).unwrap());
+    // Of the days before.
+    let snapshots = ["20260101", "20260102"].map(|day| {
+        let folder = server.data_dir().join("snapshots");
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(format!("{day}T000000Z-r0000000000000007.snapshot"));
+        std::fs::write(&path, vec![0; 1 << 20]).unwrap();
+        path
+    });
+    let (mut seed, mut number) = (1, 0);
+    // A few of almost a megabyte each; the server's answer to the first one that it does not take.
+    let mut create = |server: &Server, count| {
+        let maps = (0..count).map(|_| {
+            number += 1;
+            let (metadata, data) = (json!({"name": format!("c{number}")}), json!({"text": noise(900_000, &mut seed)}));
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+        });
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": maps.collect::<Vec<_>>()});
+        let output = server.kubectl_with(&["create", "--validate=false", "-f", "-"], &list.to_string());
+        if output.status.success() { Ok(()) } else { Err(navarch_tests::describe(&output)) }
+    };
+    let names = |server: &Server| {
+        let table = server.kubectl(&["get", "configmaps", "--no-headers"]);
+        let names = table.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned);
+        names.filter(|name| name != "kube-root-ca.crt").collect::<Vec<_>>()
+    };
+    // The log gives way too, and what is left of the disk fills up then.
+    let why = eventually("the disk is full, and a snapshot has given way", || match create(&server, 10) {
+        Ok(()) => Err("it has room".into()),
+        Err(why) if snapshots.iter().all(|path| path.exists()) => Err(why),
+        Err(why) => Ok(why),
+    });
+    assert!(why.contains("NOSPACE"), "{why}");
+    let (gone, stay): (Vec<_>, Vec<_>) = names(&server).into_iter().enumerate().partition(|(at, _)| at % 2 == 0);
+    assert!(gone.len() > 30, "{} are not much for such a disk", gone.len() + stay.len());
+    // Every second one: no file of values is all dead.
+    let gone: Vec<&str> = gone.iter().map(|(_, name)| name.as_str()).collect();
+    server.kubectl(&[&["delete", "configmap", "--wait=false"], gone.as_slice()].concat());
+    eventually("there is room again", || create(&server, 1));
+    assert!(server.runs(), "{}", server.log());
+    assert_eq!(
+        snapshots.each_ref().map(|path| path.exists()),
+        [false, true],
+        "the oldest gives way, and not the newest"
+    );
+    let there = names(&server);
+    assert!(stay.iter().all(|(_, name)| there.contains(name)), "{there:?}");
+    assert_eq!(there.len(), stay.len() + 1);
 }
 
 /// A pod whose container runs `command` from an image.

@@ -91,8 +91,8 @@ struct Sample {
     bytes: u64,
 }
 
-/// Remembers which revision the store had when, to tell the floors. Bounded: samples closer together than a tenth of the
-/// shortest retention are not kept, unless much was written between them.
+/// Remembers which revision the store had when, to tell the floors. Bounded: samples closer together than a tenth of what is
+/// kept shortest are not kept, unless much was written between them.
 #[derive(Debug)]
 pub struct Retention {
     rules: RetentionRules,
@@ -105,6 +105,8 @@ const SAMPLES_SHORTEST: u64 = 10;
 const SAMPLES_BYTES: u64 = 16;
 /// Samples are not kept more often than every so many of the longest retention.
 const SAMPLES_MAX: u64 = 1000;
+/// How long history is kept on a disk that is nearly full, milliseconds: who has just lost its connection can go on.
+const TIGHT_MS: u64 = 15_000;
 
 impl Retention {
     /// Keeps history by these rules.
@@ -116,17 +118,17 @@ impl Retention {
         self.rules.prefixes.iter().map(|(_, ms)| *ms).fold(self.rules.all_ms, u64::min)
     }
 
-    /// Notes the present and returns the floors. `bytes` counts what was written, from any beginning. While `tight`, nothing
-    /// is kept for longer than what is kept shortest: the disk is nearly full, and history is what can be done without.
+    /// Notes the present and returns the floors. `bytes` counts what was written, from any beginning. While `tight`, nearly
+    /// nothing is kept: the disk is nearly full, and history is what can be done without; what was deleted takes room until
+    /// it is forgotten.
     pub fn observe(&mut self, now_ms: u64, revision: Revision, bytes: u64, tight: bool) -> Floors {
-        let shortest_ms = self.shortest_ms();
-        let spacing = (shortest_ms / SAMPLES_SHORTEST).max(self.rules.all_ms / SAMPLES_MAX);
+        let all_ms = if tight { self.shortest_ms().min(TIGHT_MS) } else { self.rules.all_ms };
+        let spacing = (self.shortest_ms().min(all_ms) / SAMPLES_SHORTEST).max(all_ms / SAMPLES_MAX);
         let heavy = self.rules.bytes_max / SAMPLES_BYTES;
         let due = |last: &Sample| now_ms >= last.at_ms.saturating_add(spacing) || bytes - last.bytes.min(bytes) > heavy;
         if self.samples.back().is_none_or(due) {
             self.samples.push_back(Sample { at_ms: now_ms, revision, bytes });
         }
-        let all_ms = if tight { shortest_ms } else { self.rules.all_ms };
         let mut all = self.aged(now_ms, all_ms);
         // The newest sample after which there is more than is to be kept.
         let excess = |sample: &&Sample| bytes.saturating_sub(sample.bytes) > self.rules.bytes_max;
@@ -185,13 +187,21 @@ mod tests {
     }
 
     #[test]
-    fn on_a_full_disk_only_the_shortest_history_is_kept() {
+    fn on_a_full_disk_nearly_no_history_is_kept() {
         let mut retention = Retention::new(rules(u64::MAX));
         for second in 0..40 {
             retention.observe(second * 1000, second, 0, false);
         }
         assert_eq!(retention.observe(40_000, 40, 0, false).all, 0);
-        assert_eq!(retention.observe(40_000, 40, 0, true), Floors { all: 30, prefixes: vec![] });
+        assert_eq!(retention.observe(40_000, 40, 0, true), Floors { all: 30, prefixes: vec![] }, "the shortest");
+        let mut retention = Retention::new(RetentionRules { all_ms: 3_600_000, prefixes: vec![], bytes_max: u64::MAX });
+        retention.observe(0, 1, 0, false);
+        // What is deleted now is forgotten soon, though the last sample before was long ago.
+        retention.observe(1_000_000, 50, 0, true);
+        assert_eq!(retention.observe(1_002_000, 60, 0, true).all, 1);
+        assert_eq!(retention.observe(1_015_000, 70, 0, true).all, 50);
+        assert_eq!(retention.observe(1_017_000, 70, 0, true).all, 60);
+        assert!(retention.samples.len() < 20);
     }
 
     #[test]

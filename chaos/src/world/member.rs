@@ -101,6 +101,10 @@ impl<B> Member<B> {
         }
     }
 
+    pub(super) fn is_away(&self) -> bool {
+        self.running.is_none()
+    }
+
     /// The last entry it applied.
     pub(super) fn applied(&self) -> Index {
         self.running.as_ref().map_or(0, |running| running.state.applied().index)
@@ -267,6 +271,7 @@ pub(super) fn take_effects(
 ) -> Result<Option<u64>, Violation> {
     network.send(effects.messages, &mut running.outgoing);
     running.wants_snapshot |= effects.snapshot_wanted;
+    effects.unwanted.into_iter().for_each(|index| running.state.unstage(index));
     if effects.persist.iter().any(|persist| persist.snapshot.is_some()) {
         running.committed.clear();
     }

@@ -4,9 +4,9 @@ use navarch_raft_driver::Input;
 use raft::eraftpb::Message;
 use rand::Rng;
 
-use super::World;
+use super::{World, member::Member};
 use crate::{
-    Backend,
+    Backend, Bug,
     ledger::Violation,
     network::{Body, Fate, Packet},
 };
@@ -31,6 +31,9 @@ impl<B: Backend> World<B> {
     pub(super) fn arrive(&mut self, packet: Packet) -> Result<(), Violation> {
         let to = packet.to as usize - 1;
         let announced = packet.announces_state();
+        if self.bug == Some(Bug::NeedsEverybody) && packet.acknowledges() && self.members.iter().any(Member::is_away) {
+            return Ok(());
+        }
         match packet.body {
             Body::Raft(message, state) if announced => {
                 let whole = self.stage(to, state)?;

@@ -42,8 +42,11 @@ use crate::save::{SNAPSHOT_PATH, Save};
 use crate::snapshots::Snapshots;
 use crate::status::{StatusMetrics, StatusSource};
 use crate::store::{self, StoreParts};
-use crate::{in_process, machine, maintenance, siblings};
+use crate::{in_process, machine, maintenance, room, siblings};
 
+/// How long the cluster's first objects are tried to be made, and the pause after a time in vain.
+const FURNISH_PATIENCE: Duration = Duration::from_secs(60);
+const FURNISH_PAUSE: Duration = Duration::from_millis(100);
 /// How often it is told that a member waits for others.
 const CATCH_UP_TELL: Duration = Duration::from_secs(5);
 /// Threads that serve connections. Two serve far more than one disk can sync; each costs memory.
@@ -192,23 +195,45 @@ impl ControlPlane {
         this.members.introduce(&this.identity).await?;
         // Every other leader finds the cluster furnished by the first.
         if !this.identity.joined {
-            let registry = this.pipeline.registry();
-            let furnished = bootstrap::run(registry, &*this.view, &this.settings).await;
-            this.unless_full(furnished)?;
-            // With others, the leader does that: it knows who is there.
-            if this.members.roster.members().len() == 1 {
-                let reach = this.members.reach(this.identity.member);
-                this.unless_full(bootstrap::publish(registry, &reach).await)?;
-            }
+            this.furnish().await?;
         }
         Ok(this)
+    }
+
+    /// Makes the cluster's first objects. What is there stays as it is, so this is done again when leadership changes meanwhile.
+    async fn furnish(&self) -> Result<(), OpenError> {
+        let until = Instant::now() + FURNISH_PATIENCE;
+        loop {
+            match self.furnish_once().await {
+                Err(error) if error.code() >= 500 && self.has_room() && Instant::now() < until => {
+                    tracing::warn!(%error, "the cluster's first objects cannot be made yet");
+                    tokio::time::sleep(FURNISH_PAUSE).await;
+                }
+                made => return self.unless_full(made),
+            }
+        }
+    }
+
+    async fn furnish_once(&self) -> Result<(), ApiError> {
+        let registry = self.pipeline.registry();
+        let made = bootstrap::run(registry, &*self.view, &self.settings).await;
+        // With others, the leader does that: it knows who is there.
+        if self.members.roster.members().len() > 1 {
+            return made;
+        }
+        let published = bootstrap::publish(registry, &self.members.reach(self.identity.member)).await;
+        made.and(published)
+    }
+
+    fn has_room(&self) -> bool {
+        self.store.store.room() == RoomLevel::Ample
     }
 
     /// A full disk is no reason not to start: whoever makes room needs the API for it. What is missing is made at the next
     /// start.
     fn unless_full(&self, written: Result<(), ApiError>) -> Result<(), OpenError> {
         match written {
-            Err(error) if self.store.store.room() != RoomLevel::Ample => {
+            Err(error) if !self.has_room() => {
                 tracing::warn!(%error, "the cluster's first objects are not all as they should be");
                 Ok(())
             }
@@ -344,7 +369,9 @@ impl ControlPlane {
             own: self.identity.member,
             settings: self.settings.server.store.clone(),
         };
-        let beside = [integrity.watcher(), integrity.scrubber(), self.snapshots.spec()];
+        let room =
+            room::spec(Arc::clone(&self.store.state), Arc::clone(&self.store.space), Arc::clone(&self.snapshots));
+        let beside = [integrity.watcher(), integrity.scrubber(), self.snapshots.spec(), room];
         maintenance::spec(&self.store.store, &self.settings.server.store, beside)
     }
 

@@ -132,7 +132,9 @@ impl Integrity {
                 self.condemn(&why).await;
             }
             Verdict::Split { index } => {
-                let why = format!("at entry {index} the members' states differ, and none has a majority");
+                let why = format!(
+                    "at entry {index} the members' states differ, and no majority of more than one says which is right"
+                );
                 self.alarms.set(AlarmKind::Corrupt, Some(why));
             }
         }
@@ -218,7 +220,6 @@ impl Integrity {
                         () = tokio::time::sleep(wait) => {}
                     }
                     wait = pause;
-                    // The copy that is read holds on to space.
                     if this.settings.scrub_mib_per_second == 0 || this.space.level() != RoomLevel::Ample {
                         continue;
                     }
@@ -250,7 +251,8 @@ impl Integrity {
                 let due = Duration::from_secs_f64(read as f64 / rate as f64);
                 std::thread::sleep(due.saturating_sub(started.elapsed()).min(LOOK_EVERY));
             }
-            !stop.load(Ordering::Acquire)
+            // The copy that is read holds on to what is freed meanwhile.
+            !stop.load(Ordering::Acquire) && (unpaced > 0 || self.space.level() == RoomLevel::Ample)
         });
         let seconds = started.elapsed().as_secs();
         match checked {

@@ -19,6 +19,7 @@ mod members;
 mod node;
 mod preflight;
 mod process;
+mod room;
 mod roster;
 mod save;
 mod siblings;

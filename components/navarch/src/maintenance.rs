@@ -16,6 +16,8 @@ use tokio::time::Instant;
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at what history may be forgotten.
 const COMPACT_EVERY: Duration = Duration::from_secs(10);
+/// The same on a disk that is nearly full.
+const COMPACT_EVERY_TIGHT: Duration = Duration::from_secs(2);
 /// One proposal of the upkeep.
 const UPKEEP_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -48,8 +50,9 @@ fn compactor(store: &Store, settings: &StoreSettings) -> ChildSpec {
         let (store, rules) = (store.clone(), rules.clone());
         async move {
             let mut retention = Retention::new(rules);
-            while sleep_unless_stopped(&context, COMPACT_EVERY).await {
-                let tight = store.room() != RoomLevel::Ample;
+            let mut tight = false;
+            while sleep_unless_stopped(&context, if tight { COMPACT_EVERY_TIGHT } else { COMPACT_EVERY }).await {
+                tight = store.room() != RoomLevel::Ample;
                 let floors = retention.observe(now_ms(), store.revision(), store.written_bytes(), tight);
                 upkeep::compact(&store, floors, Instant::now() + UPKEEP_DEADLINE).await?;
             }

@@ -4,6 +4,7 @@
 //! agree on who does it. A file has its name only when it is whole and on the disk; it is read once more then, as whoever
 //! restores it will. A failure is an alarm, and keeps nothing from being served.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use navarch_config::SnapshotSettings;
-use navarch_raft_contract::{Room, RoomLevel, SnapshotError};
+use navarch_raft_contract::SnapshotError;
 use navarch_raft_driver::RaftHandle;
 use navarch_storage::Space;
 use navarch_storage::archive::{self, ArchiveHeader, Asked, PART};
@@ -161,14 +162,12 @@ impl Snapshots {
     /// # Errors
     /// What went wrong. Nothing is left that is not whole.
     fn take(&self) -> Result<SnapshotInfo, SnapshotError> {
-        if self.space.level() != RoomLevel::Ample && self.folder_is_ours() {
-            return Err(std::io::Error::other("the disk is nearly full").into());
-        }
         let mut builder = std::fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700).create(&self.folder)?;
         for part in found(&self.folder)?.1 {
             std::fs::remove_file(part)?;
         }
+        self.make_sure_it_fits()?;
         let mut source = self.raft.take_snapshot()?;
         let at = Timestamp::now();
         let revision = source.meta().revision;
@@ -184,9 +183,53 @@ impl Snapshots {
         Err(SnapshotError::Damaged(format!("{} does not read as it was written", path.display())))
     }
 
-    /// Whether snapshots share the disk of the store, as far as is told.
-    fn folder_is_ours(&self) -> bool {
-        self.settings.folder.is_none()
+    /// On the disk of the store, one more must leave room for it, if need be in the place of older ones.
+    fn make_sure_it_fits(&self) -> std::io::Result<()> {
+        if !self.shares_the_disk() {
+            return Ok(());
+        }
+        let (whole, _) = found(&self.folder)?;
+        let sizes: Vec<u64> =
+            whole.iter().map(|(.., path)| std::fs::metadata(path).map_or(0, |file| file.len())).collect();
+        let bytes = match sizes.last() {
+            Some(last) => last + last / 4,
+            // The state's values are compressed.
+            None => 2 * self.space.measure().1,
+        };
+        let spare: u64 = sizes.iter().rev().skip(1).sum();
+        if self.space.leaves_room(bytes.saturating_sub(spare)) {
+            while !self.space.leaves_room(bytes) && self.give_way()? {}
+        }
+        if self.space.leaves_room(bytes) {
+            return Ok(());
+        }
+        let free = self.space.free_and_total_bytes().map_or(0, |(free, _)| free >> 20);
+        let why = format!("the disk is nearly full: it takes about {} MiB, and {free} MiB are free", bytes >> 20);
+        Err(std::io::Error::new(std::io::ErrorKind::StorageFull, why))
+    }
+
+    /// The disk of the store is nearly full: the oldest is deleted if it is there, but never the only one. Whether one was.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn give_way(&self) -> std::io::Result<bool> {
+        if !self.shares_the_disk() {
+            return Ok(false);
+        }
+        let (whole, _) = found(&self.folder)?;
+        let [(_, _, oldest), _, ..] = whole.as_slice() else { return Ok(false) };
+        tracing::warn!(path = %oldest.display(), "a snapshot is deleted because the disk is nearly full");
+        match std::fs::remove_file(oldest) {
+            // Somebody else was faster.
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(true),
+        }
+    }
+
+    /// Whether snapshots are below the data folder, and on the disk of the store.
+    fn shares_the_disk(&self) -> bool {
+        let disk = |folder: &Path| std::fs::metadata(folder).map(|folder| folder.dev()).ok();
+        self.settings.folder.is_none() && disk(&self.folder).is_some_and(|ours| disk(self.space.folder()) == Some(ours))
     }
 
     fn delete_old(&self) -> std::io::Result<()> {

@@ -105,6 +105,8 @@ pub trait StateMachine: Send + Sync {
     fn snapshot(&self) -> Result<Box<dyn SnapshotSource>, SnapshotError>;
     /// Begins to receive a state. A few can be staged at a time; those that are behind the present one are dropped.
     fn stage(&self) -> Result<Box<dyn SnapshotSink>, SnapshotError>;
+    /// A staged state of this entry is not going to be installed. It is dropped when this was said as often as it was staged.
+    fn unstage(&self, index: Index);
     /// Puts the staged state in the place of the present one; on the disk when it returns. Nothing may be applied
     /// meanwhile. Readers see the one or the other.
     ///

@@ -1,9 +1,10 @@
 //! What members say of their states at a check in the log, and whether this one is the one who differs.
 //!
 //! Everybody sees the same sayings in the same order, and a majority of the voters cannot be wrong in the same way by a fault
-//! of one disk. Without a majority nobody knows who is right, and nobody is condemned.
+//! of one disk. Without a majority nobody knows who is right, and nobody is condemned; and nobody is by the word of one
+//! member alone, even if it has the only vote: what it said may be of a state that it has replaced since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use navarch_raft_contract::{ConfState, Index, Sighting, Witness};
 
@@ -33,7 +34,7 @@ pub enum Verdict {
         /// That of the majority.
         others: u64,
     },
-    /// All voters have spoken, and there is no majority: somebody is wrong, and nobody can tell who.
+    /// All voters have spoken, and there is no majority of more than one: somebody is wrong, and nobody can tell who.
     Split {
         /// The entry of the check.
         index: Index,
@@ -62,16 +63,25 @@ impl Checks {
     /// What the last check came to.
     pub fn verdict(&self, members: &ConfState) -> Verdict {
         let Some((index, own)) = self.last else { return Verdict::Open };
-        let mut votes = BTreeMap::<u64, usize>::new();
-        for hash in members.voters.iter().filter_map(|voter| self.said.get(voter)) {
-            *votes.entry(*hash).or_default() += 1;
-        }
-        let spoken: usize = votes.values().sum();
-        match votes.iter().find(|(_, count)| **count > members.voters.len() / 2) {
-            Some((hash, _)) if *hash == own => Verdict::Agrees,
-            Some((hash, _)) => Verdict::Differs { index, own, others: *hash },
-            None if spoken == members.voters.len() && spoken > 0 => Verdict::Split { index },
-            None => Verdict::Open,
+        let voters: BTreeSet<u64> = members.voters.iter().chain(&members.voters_outgoing).copied().collect();
+        let hashes: BTreeSet<u64> = voters.iter().filter_map(|voter| self.said.get(voter)).copied().collect();
+        let said = |hash: u64, voter: &u64| self.said.get(voter) == Some(&hash);
+        // While the members change, the majority of those who were and of those who will be.
+        let majority = |hash: &u64| {
+            let of =
+                |set: &[u64]| set.is_empty() || set.iter().filter(|voter| said(*hash, voter)).count() > set.len() / 2;
+            !voters.is_empty() && of(&members.voters) && of(&members.voters_outgoing)
+        };
+        match hashes.into_iter().find(majority) {
+            Some(hash) if hash == own => Verdict::Agrees,
+            // The word of one alone condemns nothing.
+            Some(hash) if voters.iter().filter(|voter| said(hash, voter)).count() > 1 => {
+                Verdict::Differs { index, own, others: hash }
+            }
+            _ if !voters.is_empty() && voters.iter().all(|voter| self.said.contains_key(voter)) => {
+                Verdict::Split { index }
+            }
+            _ => Verdict::Open,
         }
     }
 }
@@ -83,7 +93,7 @@ mod tests {
     #[test]
     fn the_majority_tells_who_differs() {
         let members = |voters: &[u64]| ConfState { voters: voters.to_vec(), ..ConfState::default() };
-        let cases: [(&[u64], &[(u64, u64)], Verdict); 9] = [
+        let cases: [(&[u64], &[(u64, u64)], Verdict); 10] = [
             (&[1, 2, 3], &[], Verdict::Open),
             (&[1, 2, 3], &[(1, 7)], Verdict::Open),
             (&[1, 2, 3], &[(1, 7), (3, 7)], Verdict::Agrees),
@@ -94,6 +104,8 @@ mod tests {
             (&[1, 2, 3], &[(4, 8), (5, 8), (1, 7)], Verdict::Open),
             (&[1, 2], &[(1, 7), (2, 8)], Verdict::Split { index: 5 }),
             (&[1], &[(1, 7)], Verdict::Agrees),
+            // It may have another state by now.
+            (&[2], &[(1, 7), (2, 8)], Verdict::Split { index: 5 }),
         ];
         for (voters, said, expected) in cases {
             let mut checks = Checks::default();
@@ -105,6 +117,22 @@ mod tests {
             }
             assert_eq!(checks.verdict(&members(voters)), expected, "{voters:?} {said:?}");
         }
+    }
+
+    #[test]
+    fn while_the_members_change_both_majorities_must_say_it() {
+        let verdict = |said: &[(u64, u64)]| {
+            let mut checks = Checks::default();
+            checks.note(&Sighting::Check { index: 5, hash: 7 });
+            for (member, hash) in said {
+                checks.note(&Sighting::Witness(Witness { member: *member, index: 5, hash: *hash }));
+            }
+            checks.verdict(&ConfState { voters: vec![3, 4], voters_outgoing: vec![1, 2, 3], ..ConfState::default() })
+        };
+        assert_eq!(verdict(&[(3, 8), (4, 8)]), Verdict::Open);
+        assert_eq!(verdict(&[(3, 8), (4, 8), (1, 7), (2, 7)]), Verdict::Split { index: 5 });
+        assert_eq!(verdict(&[(3, 8), (4, 8), (2, 8)]), Verdict::Differs { index: 5, own: 7, others: 8 });
+        assert_eq!(verdict(&[(3, 7), (4, 7), (2, 7), (1, 8)]), Verdict::Agrees);
     }
 
     #[test]

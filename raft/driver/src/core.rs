@@ -5,6 +5,7 @@
 //! [`Input::Applied`]. Messages in [`Effects::messages`] may leave at once: those that promise something were held back
 //! by the core until the promise was on the disk.
 
+mod hear;
 mod members;
 mod ready;
 mod window;
@@ -12,10 +13,7 @@ mod window;
 use std::{collections::VecDeque, sync::Arc};
 
 use navarch_raft_contract::{CommittedEntry, Index, LogBatch, LogStore, SnapshotMeta, Term};
-use raft::{
-    RawNode, SnapshotStatus, StateRole,
-    eraftpb::{Message, MessageType},
-};
+use raft::{RawNode, SnapshotStatus, StateRole, eraftpb::Message};
 
 pub use self::members::{MemberChange, PeerProgress};
 use self::window::Window;
@@ -177,6 +175,8 @@ pub struct Effects {
     /// A peer is so far behind that it needs a snapshot, and there is none to be had: take one, and [`Input::Offer`] it.
     /// It is asked for again with every step until it is there.
     pub snapshot_wanted: bool,
+    /// The states of these entries were received, and are not going to be installed.
+    pub unwanted: Vec<Index>,
     /// There is more to be had by another step without input.
     pub more: bool,
 }
@@ -291,14 +291,18 @@ impl Core {
     /// Whether the only voter is this member.
     pub fn alone(&self) -> bool {
         let members = self.node.raft.prs().conf().to_conf_state();
-        members.voters == [self.config.member] && members.voters_outgoing.is_empty()
+        let own = |voters: &[u64]| voters.iter().all(|voter| *voter == self.config.member);
+        !members.voters.is_empty() && own(&members.voters) && own(&members.voters_outgoing)
     }
 
-    /// Whether this member votes and does not stand for election: it has no state, or a snapshot is on its way into the
+    /// Whether this member may vote and does not stand for election: it has no state, or a snapshot is on its way into the
     /// state. Then raft-rs would look for changes of members in entries that are not applied yet, which the log does not
-    /// have any more, and would panic when it does not find them.
+    /// have any more, and would panic when it does not find them. Or it needs no other vote: then it would lead at once,
+    /// and raft-rs panics if what it has from the leader before is not all on the disk.
     fn stands_back(&self) -> bool {
-        self.rebuilding || self.installing > self.applied
+        let raft = &self.node.raft;
+        let unwritten = raft.state != StateRole::Leader && raft.raft_log.persisted < raft.raft_log.last_index();
+        self.rebuilding || self.installing > self.applied || unwritten && self.alone()
     }
 
     fn take(&mut self, input: Input, effects: &mut Effects) -> Result<(), CoreError> {
@@ -315,13 +319,7 @@ impl Core {
             }
             Input::Campaign if self.stands_back() => {}
             Input::Campaign => self.node.campaign()?,
-            Input::Message(message) if self.stands_back() && message.get_msg_type() == MessageType::MsgTimeoutNow => {}
-            // What a peer sends wrong is its own affair: the message is refused, and this member goes on.
-            Input::Message(message) => {
-                if let Err(error) = self.node.step(*message) {
-                    tracing::debug!(%error, "message refused");
-                }
-            }
+            Input::Message(message) => self.hear(message, effects),
             Input::Propose { id, data } => effects.proposed.push((id, self.propose(data)?)),
             Input::ChangeMembers { id, changes } => effects.proposed.push((id, self.change_members(&changes)?)),
             Input::Transfer { to } => self.node.transfer_leader(to),
@@ -346,18 +344,6 @@ impl Core {
             }
         }
         Ok(())
-    }
-
-    /// A connection that breaks tells of a leader's end long before its silence does. Without a leader this member grants
-    /// pre-votes at once, and soon asks for them itself; if the leader lives after all, its next message ends that.
-    fn lost(&mut self, member: u64) {
-        let raft = &mut self.node.raft;
-        if raft.state == StateRole::Follower && raft.leader_id == member && raft.promotable() && !self.rebuilding {
-            raft.leader_id = raft::INVALID_ID;
-            // Not all at once, or they would split their votes.
-            let wait = 1 + (self.config.member.wrapping_add(raft.term) % 4) as usize;
-            raft.election_elapsed = raft.randomized_election_timeout().saturating_sub(wait);
-        }
     }
 
     fn propose(&mut self, data: Vec<u8>) -> Result<Result<(Index, Term), Rejected>, CoreError> {
@@ -406,8 +392,8 @@ impl Core {
         }
     }
 
-    /// Asks the leader for a snapshot, as long as none has come: Raft forgets that it asked whenever the term changes. It
-    /// refuses before an entry of the leader's term is here, and while it has asked already.
+    /// Asks the leader for a snapshot, as long as none has come, and anew in each term. Raft refuses before an entry of the
+    /// leader's term is here, and while it has asked already.
     fn ask_snapshot(&mut self) {
         let raft = &mut self.node.raft;
         if self.rebuilding && raft.leader_id != raft::INVALID_ID && raft.pending_request_snapshot == raft::INVALID_INDEX

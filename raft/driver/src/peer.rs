@@ -158,7 +158,7 @@ impl PeerConfig {
     }
 }
 
-/// What peers ask of this member. Called on the network's thread, but for [`Local::snapshot`] and [`Local::stage`]: must
+/// What peers ask of this member. Called on the network's thread, but for what may block: must
 /// be quick and must not panic.
 pub trait Local: Send + Sync + 'static {
     /// A Raft message came. A snapshot's is handed on when its state is staged.
@@ -177,6 +177,8 @@ pub trait Local: Send + Sync + 'static {
     fn snapshot_sent(&self, to: u64, ok: bool);
     /// Begins to receive a snapshot. May block. Not called again before the sink is finished or dropped.
     fn stage(&self) -> Result<Box<dyn SnapshotSink>, SnapshotError>;
+    /// What was staged is the state of this entry, and no message says so: it goes. May block.
+    fn unstage(&self, index: u64);
 }
 
 /// Figures of the link to one peer, counted since the peer was set.

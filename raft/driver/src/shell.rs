@@ -484,6 +484,10 @@ impl Local for RaftHandle {
     fn stage(&self) -> Result<Box<dyn SnapshotSink>, SnapshotError> {
         self.shared.state.stage()
     }
+
+    fn unstage(&self, index: Index) {
+        self.shared.state.unstage(index);
+    }
 }
 
 #[cfg(test)]

@@ -175,13 +175,22 @@ impl<'k, K: Kv> Run<'k, K> {
             self.set.put(keys::expiry(op.expires_at_ms, &op.key), modified.to_be_bytes().to_vec());
         }
         self.touched.insert(op.key.clone(), Some(Live { latest, value: Some(op.value.clone()) }));
-        self.record(EventKind::Put, op.key.clone(), op.value.clone(), created, old.map_or(0, |old| old.modified));
+        let event = Event {
+            revision: modified,
+            key: op.key.clone(),
+            kind: EventKind::Put,
+            value: op.value.clone(),
+            create_revision: created,
+            prev_revision: old.map_or(0, |old| old.modified),
+        };
+        self.record(event, false);
         Ok(())
     }
 
     fn delete(&mut self, key: &Bytes, last_value: &Bytes) -> Result<(), ApplyError> {
         let Some(live) = self.live(key)? else { return Ok(()) };
-        let value = match (last_value.is_empty(), live.value) {
+        let as_before = last_value.is_empty();
+        let value = match (as_before, live.value) {
             (false, _) => last_value.clone(),
             (true, Some(value)) => value,
             (true, None) => self.stored_value(key, live.latest.modified)?,
@@ -190,7 +199,15 @@ impl<'k, K: Kv> Run<'k, K> {
         self.forget(key, Some(live.latest));
         self.set.delete(keys::latest(key));
         self.touched.insert(key.clone(), None);
-        self.record(EventKind::Delete, key.clone(), value, live.latest.created, live.latest.modified);
+        let event = Event {
+            revision: self.meta.revision,
+            key: key.clone(),
+            kind: EventKind::Delete,
+            value,
+            create_revision: live.latest.created,
+            prev_revision: live.latest.modified,
+        };
+        self.record(event, as_before);
         Ok(())
     }
 
@@ -198,7 +215,7 @@ impl<'k, K: Kv> Run<'k, K> {
         let record = self.kv.get(&keys::version(key, revision)).map_err(failed)?;
         let record = record.ok_or_else(|| corrupt("a living value is missing"))?;
         let version = Version::decode(&record).ok_or_else(|| corrupt("value record"))?;
-        Ok(Bytes::copy_from_slice(version.value))
+        version.value.map(Bytes::copy_from_slice).ok_or_else(|| corrupt("a living value is none"))
     }
 
     /// Takes back what the key's present state has in the indexes and in the hash.
@@ -210,10 +227,12 @@ impl<'k, K: Kv> Run<'k, K> {
         }
     }
 
-    fn record(&mut self, kind: EventKind, key: Bytes, value: Bytes, created: Revision, previous: Revision) {
-        let revision = self.meta.revision;
-        self.set.put(keys::version(&key, revision), Version { kind, created, value: &value }.encode());
-        self.events.push(Event { revision, key, kind, value, create_revision: created, prev_revision: previous });
+    /// Notes a change at the present revision. The value is not stored another time if it is that of the change before.
+    fn record(&mut self, event: Event, as_before: bool) {
+        let value = (!as_before).then_some(event.value.as_ref());
+        let version = Version { kind: event.kind, created: event.create_revision, value };
+        self.set.put(keys::version(&event.key, event.revision), version.encode());
+        self.events.push(event);
     }
 
     /// Writes the index by revision for the transaction that began at `first`: only now is its last change known.

@@ -31,16 +31,26 @@ fn check(at: Revision, floor: Revision, meta: &Meta) -> Result<(), ReadError> {
     }
 }
 
-fn version_of<V: KvView>(view: &V, key: &[u8], revision: Revision) -> Result<KeyValue, ReadError> {
+/// A key at one of its revisions, and its value there; none if it is that of the change before.
+fn stored<V: KvView>(view: &V, key: &[u8], revision: Revision) -> Result<(Revision, Option<Bytes>), ReadError> {
     let record = view.get(&keys::version(key, revision)).map_err(unreadable)?;
     let record = Bytes::from(record.ok_or_else(|| corrupt("history: a version is missing"))?);
     let version = Version::decode(&record).ok_or_else(|| corrupt("value record"))?;
-    Ok(KeyValue {
-        key: Bytes::copy_from_slice(key),
-        value: record.slice_ref(version.value),
-        create_revision: version.created,
-        mod_revision: revision,
-    })
+    Ok((version.created, version.value.map(|value| record.slice_ref(value))))
+}
+
+fn version_of<V: KvView>(view: &V, key: &[u8], revision: Revision) -> Result<KeyValue, ReadError> {
+    let (create_revision, value) = stored(view, key, revision)?;
+    let value = value.ok_or_else(|| corrupt("value record: there is no value"))?;
+    Ok(KeyValue { key: Bytes::copy_from_slice(key), value, create_revision, mod_revision: revision })
+}
+
+/// What a change of the past wrote, or took away.
+fn value_of<V: KvView>(view: &V, change: &Change<'_>, revision: Revision) -> Result<Bytes, ReadError> {
+    match stored(view, change.key, revision)?.1 {
+        Some(value) => Ok(value),
+        None => Ok(version_of(view, change.key, change.previous)?.value),
+    }
 }
 
 fn get_now<V: KvView>(view: &V, key: &[u8]) -> Result<Option<KeyValue>, ReadError> {
@@ -77,13 +87,13 @@ fn range_at<V: KvView>(view: &V, range: &KeyRange, at: Revision, limit: usize) -
             continue;
         }
         let version = Version::decode(record).ok_or_else(|| corrupt("value record"))?;
-        if version.kind == EventKind::Put {
+        if let (EventKind::Put, Some(value)) = (version.kind, version.value) {
             if page.items.len() == limit {
                 page.more = true;
                 break;
             }
             page.items.push(KeyValue {
-                value: Bytes::copy_from_slice(version.value),
+                value: Bytes::copy_from_slice(value),
                 create_revision: version.created,
                 mod_revision: revision,
                 key: key.clone().into(),
@@ -99,9 +109,10 @@ fn get_at<V: KvView>(view: &V, key: &[u8], at: Revision) -> Result<Option<KeyVal
     let Some((encoded, record)) = cursor.entry() else { return Ok(None) };
     let (_, revision) = keys::parse_version(encoded).ok_or_else(|| corrupt("version key"))?;
     let version = Version::decode(record).ok_or_else(|| corrupt("value record"))?;
-    Ok((version.kind == EventKind::Put).then(|| KeyValue {
+    let value = version.value.filter(|_| version.kind == EventKind::Put);
+    Ok(value.map(|value| KeyValue {
         key: Bytes::copy_from_slice(key),
-        value: Bytes::copy_from_slice(version.value),
+        value: Bytes::copy_from_slice(value),
         create_revision: version.created,
         mod_revision: revision,
     }))
@@ -120,13 +131,13 @@ fn events_after<V: KvView>(
         let revision = keys::parse_change(encoded).ok_or_else(|| corrupt("change key"))?;
         let change = Change::decode(record).ok_or_else(|| corrupt("change record"))?;
         if (range.start.as_ref()..range.end.as_ref()).contains(&change.key) {
-            let at = version_of(view, change.key, revision)?;
-            bytes += at.key.len() + at.value.len();
+            let value = value_of(view, &change, revision)?;
+            bytes += change.key.len() + value.len();
             events.push(Event {
                 revision,
-                key: at.key,
+                key: Bytes::copy_from_slice(change.key),
                 kind: change.kind,
-                value: at.value,
+                value,
                 create_revision: change.created,
                 prev_revision: change.previous,
             });

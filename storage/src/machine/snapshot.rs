@@ -22,7 +22,26 @@ use crate::{
 
 /// States that were received and verified, by their last entry. A second one may arrive while the first is about to be
 /// installed.
-pub(super) type Staged<K> = Arc<Mutex<BTreeMap<Index, (Meta, K)>>>;
+pub(super) type Staged<K> = Arc<Mutex<BTreeMap<Index, Waiting<K>>>>;
+
+/// A state that may be installed.
+pub(super) struct Waiting<K> {
+    meta: Meta,
+    kv: K,
+    /// How often it was received, and is not refused yet.
+    times: usize,
+}
+
+/// One that was received is not wanted. It may have been received another time, and be wanted then.
+pub(super) fn refuse<K>(staged: &Staged<K>, index: Index) {
+    let mut lock = staged.lock();
+    let Some(waiting) = lock.get_mut(&index) else { return };
+    waiting.times -= 1;
+    let dropped = if waiting.times == 0 { lock.remove(&index) } else { None };
+    // To drop it deletes its files: nobody waits for that.
+    drop(lock);
+    drop(dropped);
+}
 
 /// More are not received before one of them is installed.
 const STAGED_MAX: usize = 3;
@@ -53,7 +72,7 @@ pub(super) fn take_staged<K>(staged: &Staged<K>, index: Index, applied: Index) -
     }
     let found = staged.remove(&index).ok_or_else(|| damaged(format!("none of entry {index} is staged")));
     staged.retain(|other, _| *other > index);
-    found
+    found.map(|Waiting { meta, kv, .. }| (meta, kv))
 }
 
 /// Reads a frozen state as a stream.
@@ -175,7 +194,9 @@ impl<K: Kv + 'static> SnapshotSink for Sink<K> {
     fn finish(self: Box<Self>) -> Result<SnapshotMeta, SnapshotError> {
         let (described, kv) = self.receiver.finish()?;
         let meta = decode_meta(kv.get(keys::META).map_err(failed)?).map_err(damaged)?;
-        self.staged.lock().insert(meta.index, (meta, kv));
+        let mut staged = self.staged.lock();
+        let times = 1 + staged.get(&meta.index).map_or(0, |before| before.times);
+        staged.insert(meta.index, Waiting { meta, kv, times });
         Ok(described)
     }
 }
@@ -285,6 +306,19 @@ mod tests {
     }
 
     #[test]
+    fn one_that_came_twice_is_refused_twice() {
+        let from = state();
+        put(&from, 1, "k", vec![1]);
+        for refused in [1, 2] {
+            let to = state();
+            receive(&to, &stream(&from), 99).unwrap();
+            receive(&to, &stream(&from), 99).unwrap();
+            (0..refused).for_each(|_| to.unstage(1));
+            assert_eq!(to.install(1).is_ok(), refused == 1);
+        }
+    }
+
+    #[test]
     fn several_wait_their_turn_and_no_more_than_a_few() {
         let (from, to) = (state(), state());
         for index in 1..=4 {
@@ -292,9 +326,10 @@ mod tests {
             let received = receive(&to, &stream(&from), 99);
             assert_eq!(received.is_ok(), index <= 3, "{received:?}");
         }
-        assert_eq!(to.install(2).unwrap().index, 2);
-        assert!(to.install(1).is_err());
+        to.unstage(3);
         receive(&to, &stream(&from), 99).unwrap();
+        assert_eq!(to.install(2).unwrap().index, 2);
+        assert!(to.install(1).is_err() && to.install(3).is_err());
         assert_eq!(to.install(4).unwrap().index, 4);
         assert_eq!(to.get(b"k", None).unwrap().unwrap().value, Bytes::from(vec![4]));
     }

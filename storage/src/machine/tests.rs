@@ -127,7 +127,13 @@ fn a_delete_shows_the_last_value() {
     one(&state, txn(vec![], vec![put("a", "stored"), put("b", "stored")]));
     let (_, events) = apply(&state, vec![txn(vec![], vec![delete("a", ""), delete("b", "as watchers see it")])]);
     assert_eq!([&events[0].value, &events[1].value], [&"stored", &"as watchers see it"]);
+    assert_eq!(state.events(&all(), 3, usize::MAX).unwrap(), (events.clone(), 5));
+    // Also when nothing else is left of what it deletes.
+    one(&state, compact(3));
+    while state.compact_slice(1).unwrap() {}
     assert_eq!(state.events(&all(), 3, usize::MAX).unwrap(), (events, 5));
+    let record = crate::kv::Kv::get(&*state.kv(), &crate::keys::version(b"a", 4)).unwrap().unwrap();
+    assert!(record.len() < "stored".len() + 9, "it is stored once");
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl RocksHome {
     pub(crate) fn scratch(&self, of: &RocksKv) -> Result<RocksKv, KvError> {
         let path = self.beside("copy");
         let temporary = Temporary(Mutex::new(Some(path.clone())));
-        let made = Checkpoint::new(&of.db).and_then(|checkpoint| checkpoint.create_checkpoint(&path));
+        let made = Checkpoint::new(&*of.db).and_then(|checkpoint| checkpoint.create_checkpoint(&path));
         made.map_err(super::kv::failed)?;
         let mut copy = RocksKv::open(&path, &self.config, &self.cache)?;
         copy.temporary = temporary;
@@ -143,7 +143,7 @@ impl Home for RocksHome {
     fn copy(&self, of: &RocksKv) -> Result<RocksKv, KvError> {
         let path = self.beside("copy");
         let temporary = Temporary(Mutex::new(Some(path.clone())));
-        let made = Checkpoint::new(&of.db).and_then(|checkpoint| checkpoint.create_checkpoint(&path));
+        let made = Checkpoint::new(&*of.db).and_then(|checkpoint| checkpoint.create_checkpoint(&path));
         made.map_err(super::kv::failed)?;
         RocksKv::open_copy(&path, &self.config, &self.cache, temporary)
     }

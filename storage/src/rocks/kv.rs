@@ -1,17 +1,19 @@
 //! The state database: one column family, so that a flush is atomic, and no write-ahead log, because the Raft log is one.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rocksdb::{
     Cache, DB, DBCompressionType, DBRawIterator, FlushOptions, Options, ReadOptions, Snapshot, WriteBatch, WriteOptions,
 };
 
-use super::{RocksConfig, home::Temporary};
+use super::{APART_FROM, RocksConfig, home::Temporary, new_tables};
 use crate::kv::{Cursor, Kv, KvError, KvView, WriteSet};
 
 /// The state database.
 pub struct RocksKv {
-    pub(super) db: DB,
+    /// Shared with a merge that was asked for.
+    pub(super) db: Arc<DB>,
     unlogged: WriteOptions,
     pub(crate) path: PathBuf,
     /// After the database, which must be closed before its folder is removed.
@@ -22,20 +24,14 @@ pub(super) fn failed(error: rocksdb::Error) -> KvError {
     KvError(error.into_string())
 }
 
-/// Values from this size on, bytes, lie apart from their keys, and are not written again whenever keys are merged: only those
-/// in the oldest files are, to get rid of the dead ones among them. Of what an object takes up in the state, its value is the
-/// larger part by far, and there is only one record that has it.
-const APART_FROM: u64 = 256;
-/// Files of values that are written when others are collected.
+/// Files of values that are written when others are collected: those in the oldest files are, to get rid of the dead ones among
+/// them.
 const VALUES_FILE_BYTES: u64 = 16 << 20;
 /// Which share of the files is the oldest. What lives in them is written again whenever keys are merged, which must be little,
 /// and before what is dead in them is freed, which must fit on a disk that is nearly full.
 const OLDEST_SHARE: f64 = 0.05;
 /// The share of dead values in the oldest files from which they are collected, though nothing else has to be merged.
 const DEAD_SHARE: f64 = 0.5;
-/// Tables of the newest level, small because they hold keys: merging begins at the first number, and writes wait at the
-/// others, which they reach only when merging is held up.
-const NEW_TABLES: [i32; 3] = [8, 64, 128];
 
 fn options(config: &RocksConfig, cache: &Cache) -> Options {
     let (mut options, mut table) = config.common(cache, config.state_buffer_bytes);
@@ -48,9 +44,7 @@ fn options(config: &RocksConfig, cache: &Cache) -> Options {
     options.set_enable_blob_gc(true);
     options.set_blob_gc_age_cutoff(OLDEST_SHARE);
     options.set_blob_gc_force_threshold(DEAD_SHARE);
-    options.set_level_zero_file_num_compaction_trigger(NEW_TABLES[0]);
-    options.set_level_zero_slowdown_writes_trigger(NEW_TABLES[1]);
-    options.set_level_zero_stop_writes_trigger(NEW_TABLES[2]);
+    new_tables(&mut options);
     options
 }
 
@@ -79,7 +73,7 @@ impl RocksKv {
     fn over(db: DB, path: &Path, temporary: Temporary) -> Self {
         let mut unlogged = WriteOptions::default();
         unlogged.disable_wal(true);
-        Self { db, unlogged, path: path.to_owned(), temporary }
+        Self { db: Arc::new(db), unlogged, path: path.to_owned(), temporary }
     }
 
     /// Its folder stays when it is dropped.

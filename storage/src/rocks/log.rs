@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use prost::Message;
 use rocksdb::{Cache, DB, DBRecoveryMode, ReadOptions, WriteBatch, WriteOptions};
 
-use super::RocksConfig;
+use super::{APART_FROM, RocksConfig, new_tables};
 use crate::{
     keys,
     record::{Prefix, decode_entry, encode_entry, entry_term},
@@ -52,10 +52,11 @@ impl RocksLog {
     pub fn open(path: &Path, config: &RocksConfig, cache: &Cache) -> Result<Self, LogError> {
         let (mut options, table) = config.common(cache, config.log_buffer_bytes);
         options.set_block_based_table_factory(&table);
-        // Entries are read back seldom, and most are forgotten soon: the later tables are merged, the less is left to merge.
-        options.set_level_zero_file_num_compaction_trigger(16);
-        options.set_level_zero_slowdown_writes_trigger(40);
-        options.set_level_zero_stop_writes_trigger(60);
+        // Entries are written once more when they are flushed, and never again: their files go as a whole when the last entry in
+        // them is forgotten, which shows when their keys are merged.
+        options.set_enable_blob_files(true);
+        options.set_min_blob_size(APART_FROM);
+        new_tables(&mut options);
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         options.set_max_total_wal_size(4 * config.log_buffer_bytes as u64);
         let db = DB::open(&options, path).map_err(failed)?;

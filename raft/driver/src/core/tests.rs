@@ -1,7 +1,6 @@
-//! Cases for `core`: each rule with what it takes and what it refuses.
+//! The core alone: effects asserted for inputs. Crashes are in `chaos/`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
-//! The core alone: effects asserted for inputs. Crashes are in `chaos/`.
 
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use navarch_raft_contract::{
     Bootstrap, ConfState, HardState, LogBatch, LogCounters, LogEntry, LogError, LogState, LogStore, Payload,
 };
 use parking_lot::Mutex;
+use raft::eraftpb::MessageType;
 
 use super::*;
 use crate::recover::Recovered;
@@ -279,4 +279,172 @@ fn a_learner_that_never_answered_gets_no_vote() {
     answer.set_msg_type(MessageType::MsgAppendResponse);
     step(&mut core, Input::Message(Box::new(answer)));
     assert_eq!(step(&mut core, promote()).proposed, [(2, Ok((3, 2)))]);
+}
+
+/// The state of entry `index` as member 2, which leads term 1, sends it.
+fn state_of(index: u64) -> Input {
+    let members = ConfState { voters: vec![1, 2, 3], ..ConfState::default() };
+    let mut message = Message { from: 2, to: 1, term: 1, ..Message::default() };
+    message.set_msg_type(MessageType::MsgSnapshot);
+    message.set_snapshot(crate::convert::meta_to_snapshot(&SnapshotMeta { index, term: 1, revision: 0, members }));
+    Input::Message(Box::new(message))
+}
+
+/// Member 1 of three, which has lost its state. Its log goes to entry 5, all of term 1.
+fn without_a_state() -> Core {
+    let log = Arc::new(MemoryLog::default());
+    let entry = |index| LogEntry {
+        index,
+        term: 1,
+        kind: navarch_raft_contract::EntryKind::Normal,
+        data: Default::default(),
+        context: Default::default(),
+    };
+    log.append(&LogBatch { entries: (1..=5).map(entry).collect(), hard_state: None }).unwrap();
+    let from = Recovered {
+        prefix_index: 0,
+        prefix_term: 0,
+        last_index: 5,
+        hard_state: HardState { term: 1, vote: 2, commit: 3 },
+        members: ConfState { voters: vec![1, 2, 3], ..ConfState::default() },
+        applied: 3,
+        rebuilding: true,
+    };
+    Core::new(config(1), log, &from).unwrap()
+}
+
+/// What it acknowledged before it lost its state is in its log, and may have been committed because of that: a state without
+/// it must not take the log's place.
+#[test]
+fn who_rebuilds_takes_no_state_that_ends_before_its_log() {
+    let mut core = without_a_state();
+    let mut heartbeat = Message { from: 2, to: 1, term: 1, ..Message::default() };
+    heartbeat.set_msg_type(MessageType::MsgHeartbeat);
+    let asked = step(&mut core, Input::Message(Box::new(heartbeat))).messages;
+    assert!(asked.iter().any(|message| message.request_snapshot == 5), "{asked:?}");
+    // It was on its way already when this one was asked for.
+    let effects = step(&mut core, state_of(4));
+    assert_eq!((effects.persist.len(), effects.unwanted), (0, vec![4]));
+    let effects = step(&mut core, state_of(6));
+    let installed = effects.persist.last().and_then(|persist| persist.snapshot.as_ref().map(|meta| meta.index));
+    assert_eq!((installed, effects.unwanted), (Some(6), vec![]));
+    // Another time, while the first is on its way into the state.
+    assert_eq!(step(&mut core, state_of(6)).unwanted, Vec::<u64>::new());
+}
+
+/// Leads a term of members 1 and 2, with entries up to 4 that both have.
+fn leads_two() -> Core {
+    let mut core = core_of(&[1, 2], Arc::default(), 0, 0);
+    let mut effects = step(&mut core, Input::Campaign);
+    for kind in [MessageType::MsgRequestPreVoteResponse, MessageType::MsgRequestVoteResponse] {
+        let mut vote = Message { from: 2, to: 1, term: 2, ..Message::default() };
+        vote.set_msg_type(kind);
+        if let Some(persist) = effects.persist.last() {
+            step(&mut core, Input::Persisted { number: persist.number });
+        }
+        effects = step(&mut core, Input::Message(Box::new(vote)));
+    }
+    let number = effects.persist.last().unwrap().number;
+    step(&mut core, Input::Persisted { number });
+    let effects = core.step([propose(1, "a"), propose(2, "b"), propose(3, "c")]).unwrap();
+    let number = effects.persist.last().unwrap().number;
+    step(&mut core, Input::Persisted { number });
+    step(&mut core, from_follower(4, None));
+    assert!(core.leadership().leading && core.committed() == 4);
+    core
+}
+
+/// An answer of member 2: it has everything up to an entry, or has not what came after it, but up to `hint` maybe.
+fn from_follower(index: u64, hint: Option<u64>) -> Input {
+    let mut answer = Message { from: 2, to: 1, term: 2, index, ..Message::default() };
+    answer.set_msg_type(MessageType::MsgAppendResponse);
+    (answer.reject, answer.reject_hint) = (hint.is_some(), hint.unwrap_or(0));
+    Input::Message(Box::new(answer))
+}
+
+/// The log may be cut there already, and then the peer would be sent a whole state, which it has.
+#[test]
+fn late_refusals_lead_nobody_back_behind_what_was_acknowledged() {
+    let mut core = leads_two();
+    step(&mut core, Input::Applied { index: 4 });
+    step(&mut core, Input::Compact { index: 4 });
+    step(&mut core, Input::Unreachable { peer: 2 });
+    step(&mut core, propose(4, "d"));
+    for late in [from_follower(4, Some(1)), from_follower(3, Some(1)), from_follower(5, Some(1))] {
+        let effects = step(&mut core, late);
+        assert!(!effects.snapshot_wanted);
+        let begins: Vec<_> = effects.messages.iter().map(|message| message.index).collect();
+        assert!(begins.iter().all(|index| *index >= 4), "{begins:?}");
+    }
+}
+
+/// What member 2 says when it has lost its state: its log goes to `last`, and up to `committed` that is known to be committed.
+fn asks_for_a_state(last: u64, committed: u64) -> Input {
+    let mut asks = Message { from: 2, to: 1, term: 2, index: committed, reject: true, ..Message::default() };
+    asks.set_msg_type(MessageType::MsgAppendResponse);
+    (asks.reject_hint, asks.log_term, asks.request_snapshot) = (last, 2, last);
+    Input::Message(Box::new(asks))
+}
+
+#[test]
+fn a_state_is_asked_for_by_one_who_acknowledged_more_than_it_knows_to_be_committed() {
+    let mut core = leads_two();
+    assert!(step(&mut core, asks_for_a_state(4, 1)).snapshot_wanted);
+}
+
+/// Nobody else may be there: then what it has would never be committed, and there would never be a state that it takes.
+#[test]
+fn who_asks_for_a_state_says_what_it_has() {
+    let mut core = leads_two();
+    let effects = step(&mut core, propose(4, "d"));
+    step(&mut core, Input::Persisted { number: effects.persist.last().unwrap().number });
+    assert_eq!(core.committed(), 4);
+    let effects = step(&mut core, asks_for_a_state(5, 4));
+    assert_eq!((core.committed(), effects.snapshot_wanted), (5, true));
+    // With another leader's entry in that place it has nothing of it.
+    let mut core = leads_two();
+    step(&mut core, propose(4, "d"));
+    let Input::Message(mut asks) = asks_for_a_state(5, 4) else { unreachable!() };
+    asks.log_term = 1;
+    step(&mut core, Input::Message(asks));
+    assert_eq!(core.committed(), 4);
+}
+
+#[test]
+fn who_rebuilds_follows_a_new_leader_before_it_asks_it() {
+    let mut core = without_a_state();
+    let asked = |effects: &Effects| effects.messages.iter().map(|m| m.request_snapshot).max().unwrap_or_default();
+    let mut heartbeat = Message { from: 2, to: 1, term: 1, ..Message::default() };
+    heartbeat.set_msg_type(MessageType::MsgHeartbeat);
+    assert_eq!(asked(&step(&mut core, Input::Message(Box::new(heartbeat.clone())))), 5);
+    // Member 3 leads next. It has entry 4, and its own after that.
+    (heartbeat.from, heartbeat.term) = (3, 2);
+    let effects = step(&mut core, Input::Message(Box::new(heartbeat)));
+    assert_eq!(asked(&effects), 0);
+    let mut append = Message { from: 3, to: 1, term: 2, index: 4, log_term: 1, ..Message::default() };
+    append.set_msg_type(MessageType::MsgAppend);
+    append.entries = vec![raft::eraftpb::Entry { index: 5, term: 2, ..Default::default() }];
+    let effects = step(&mut core, Input::Message(Box::new(append)));
+    let written = effects.persist.last().unwrap();
+    assert_eq!(written.batch.entries.first().map(|entry| (entry.index, entry.term)), Some((5, 2)));
+    let effects = step(&mut core, Input::Persisted { number: written.number });
+    assert_eq!(asked(&effects), 5);
+}
+
+/// raft-rs panics if it leads with entries that are not on the disk. Whoever needs other votes asks for them only then.
+#[test]
+fn the_only_voter_stands_for_election_when_all_is_written() {
+    let mut core = alone();
+    let mut append = from_leader(MessageType::MsgAppend);
+    append.entries = vec![raft::eraftpb::Entry { index: 1, term: 5, ..Default::default() }];
+    let effects = step(&mut core, Input::Message(Box::new(append)));
+    let number = effects.persist.last().unwrap().number;
+    for _ in 0..100 {
+        step(&mut core, Input::Tick);
+    }
+    step(&mut core, Input::Campaign);
+    assert_eq!(core.leadership().term, 5);
+    step(&mut core, Input::Persisted { number });
+    step(&mut core, Input::Tick);
+    assert!(core.leadership().leading);
 }

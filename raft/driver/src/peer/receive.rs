@@ -6,7 +6,7 @@
 use std::{io, io::Write, sync::Arc};
 
 use bytes::Bytes;
-use navarch_raft_contract::{SnapshotError, SnapshotMeta};
+use navarch_raft_contract::SnapshotError;
 use parking_lot::Mutex;
 use prost11::Message as _;
 use raft::eraftpb::{Message, MessageType};
@@ -65,9 +65,8 @@ pub(super) async fn receive(net: &Net, mut connection: Connection) -> Ended {
         }
     };
     match received {
-        Ok(message) => {
-            tracing::info!(peer = member, index = index_of(&message), "a snapshot was received");
-            net.local.message(message);
+        Ok(index) => {
+            tracing::info!(peer = member, index, "a snapshot was received");
             let answered = connection.writer.send(Body::Stored(String::new())).await;
             connection.goodbye(None).await;
             answered.err().unwrap_or(Ended::Here("the snapshot is here".to_owned()))
@@ -81,7 +80,7 @@ pub(super) async fn receive(net: &Net, mut connection: Connection) -> Ended {
     }
 }
 
-async fn take_over<R>(net: &Net, member: u64, reader: &mut FrameReader<R>) -> Result<Message, Ended>
+async fn take_over<R>(net: &Net, member: u64, reader: &mut FrameReader<R>) -> Result<u64, Ended>
 where
     R: tokio::io::AsyncRead + Unpin,
 {
@@ -94,26 +93,23 @@ where
     let cancelled = net.inner.incoming.begin(message.term)?;
     // Dropped at the end of this function, however it ends: then it is in nobody's way.
     let _over = cancelled.clone().drop_guard();
-    let meta = tokio::select! {
-        () = cancelled.cancelled() => return Err(Ended::here("another snapshot takes its place")),
-        meta = store(net, reader) => meta?,
-    };
     let index = index_of(&message);
-    if meta.index != index {
-        return Err(Ended::here(format!("the state is that of entry {} and not {index}", meta.index)));
+    tokio::select! {
+        () = cancelled.cancelled() => Err(Ended::here("another snapshot takes its place")),
+        stored = store(net, reader, message) => stored.map(|()| index),
     }
-    Ok(message)
 }
 
-/// Brings the chunks to the sink. Dropping it drops the sink, without waiting for that; the next one does wait.
-async fn store<R>(net: &Net, reader: &mut FrameReader<R>) -> Result<SnapshotMeta, Ended>
+/// Brings the chunks to the sink, and the message to the core. Dropping it drops the sink, without waiting for that; the
+/// next one does wait.
+async fn store<R>(net: &Net, reader: &mut FrameReader<R>, message: Message) -> Result<(), Ended>
 where
     R: tokio::io::AsyncRead + Unpin,
 {
     let turn = net.inner.incoming.turn.clone().lock_owned().await;
     let (to_disk, pieces) = mpsc::channel(CHUNKS_AHEAD);
     let local = net.local.clone();
-    let writing = tokio::task::spawn_blocking(move || write(&local, pieces, turn));
+    let writing = tokio::task::spawn_blocking(move || write(&local, pieces, turn, message));
     let forwarded = forward(reader, to_disk).await;
     // If the disk is why nothing more can be forwarded, this says so.
     let written = writing.await.map_err(|panic| Ended::here(panic.to_string()))?;
@@ -152,17 +148,28 @@ async fn next<R: tokio::io::AsyncRead + Unpin>(reader: &mut FrameReader<R>) -> R
     }
 }
 
-/// Writes to the sink, on a thread that may block.
+/// Writes to the sink, on a thread that may block. Who stages a state tells of it too, even if nobody waits for that any
+/// more: a staged state of which the core never hears would stay for ever.
 fn write(
     local: &Arc<dyn Local>,
     mut pieces: mpsc::Receiver<Piece>,
     _turn: OwnedMutexGuard<()>,
-) -> Result<SnapshotMeta, SnapshotError> {
+    message: Message,
+) -> Result<(), SnapshotError> {
     let mut sink = local.stage()?;
     while let Some(piece) = pieces.blocking_recv() {
         match piece {
             Piece::Chunk(bytes) => sink.write_all(&bytes)?,
-            Piece::End => return sink.finish(),
+            Piece::End => {
+                let (staged, announced) = (sink.finish()?.index, index_of(&message));
+                if staged != announced {
+                    local.unstage(staged);
+                    let why = format!("the state is that of entry {staged} and not {announced}");
+                    return Err(SnapshotError::Damaged(why));
+                }
+                local.message(message);
+                return Ok(());
+            }
         }
     }
     Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())

@@ -21,6 +21,8 @@ pub(super) enum Apply {
     Entries(Vec<Committed>),
     /// Put the staged state of this entry in the place of the present one, and say so.
     Install(Index, SyncSender<()>),
+    /// Drop the staged state of this entry.
+    Unstage(Index),
 }
 
 pub(super) struct Applier {
@@ -67,6 +69,7 @@ impl Applier {
                         // Nobody waits if the log writer failed meanwhile.
                         let _ = done.send(());
                     }
+                    Apply::Unstage(index) => self.shared.state.unstage(index),
                 }
             }
             self.apply(run)?;

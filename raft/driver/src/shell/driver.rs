@@ -219,6 +219,9 @@ impl Driver {
         if effects.snapshot_wanted {
             self.chores.want_snapshot();
         }
+        for index in effects.unwanted {
+            self.to_applier.push(Apply::Unstage(index));
+        }
         if let Some(index) = effects.forget {
             self.to_writer.push(Write::Forget(index));
         }

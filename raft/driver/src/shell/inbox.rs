@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use navarch_raft_contract::{Index, Outcome};
 use parking_lot::{Condvar, Mutex};
-use raft::eraftpb::Message;
+use raft::eraftpb::{Message, MessageType};
 use tokio::sync::{Notify, oneshot};
 
 use super::{ProposeError, ReadIndexError};
@@ -179,9 +179,12 @@ impl Inbox {
         self.reads.fetch_sub(count, Ordering::Relaxed);
     }
 
+    /// Raft makes up for a message that is lost here, but for one whose state is staged: it would stay so. There are never
+    /// more of those than states that can be staged.
     pub(super) fn message(&self, message: Message) {
         self.change(|waiting| {
-            if waiting.messages.len() < self.messages_max && !waiting.stop {
+            let room = waiting.messages.len() < self.messages_max || message.get_msg_type() == MessageType::MsgSnapshot;
+            if room && !waiting.stop {
                 waiting.messages.push_back(message);
             }
         });

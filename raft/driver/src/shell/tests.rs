@@ -126,6 +126,7 @@ impl StateMachine for State {
     fn stage(&self) -> Result<Box<dyn SnapshotSink>, SnapshotError> {
         Err(SnapshotError::Damaged("there is none".into()))
     }
+    fn unstage(&self, _: Index) {}
     fn install(&self, _: Index) -> Result<AppliedState, SnapshotError> {
         Err(SnapshotError::Damaged("there is none".into()))
     }

@@ -102,6 +102,8 @@ pub(super) enum Event {
     SnapshotSent(u64, bool),
     StageBegan,
     Staged(Vec<u8>),
+    /// What was staged is not wanted.
+    Unstaged(u64),
     SinkDropped,
 }
 
@@ -157,6 +159,9 @@ impl Local for Noting {
     }
     fn snapshot_sent(&self, to: u64, ok: bool) {
         self.events.send(Event::SnapshotSent(to, ok)).ok();
+    }
+    fn unstage(&self, index: u64) {
+        self.events.send(Event::Unstaged(index)).ok();
     }
     fn stage(&self) -> Result<Box<dyn SnapshotSink>, SnapshotError> {
         let fault = *self.fault.lock();

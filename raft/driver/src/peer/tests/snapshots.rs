@@ -113,14 +113,16 @@ async fn a_snapshot_that_fails_delivers_nothing() {
         one.peers.send(vec![snapshot(1, 2)]);
         assert_eq!(one.told().await, Event::SnapshotSent(2, false), "{fault:?}");
         one.send(2, 1);
+        let mut unstaged = false;
         loop {
             match two.told().await {
                 Event::Message(heard) => break assert_eq!(*heard, message(1, 2, 1), "{fault:?}"),
-                // What is staged and not asked for is dropped by the next.
                 Event::StageBegan | Event::SinkDropped | Event::Staged(_) => {}
+                Event::Unstaged(_) => unstaged = true,
                 other => panic!("{fault:?}: {other:?}"),
             }
         }
+        assert_eq!(unstaged, fault == Fault::OtherState, "{fault:?}: whatever is staged is told of, or goes");
         // The next one can be sent.
         (*one.local.fault.lock(), *two.local.fault.lock()) = (Fault::None, Fault::None);
         one.peers.send(vec![snapshot(1, 2)]);
