@@ -88,6 +88,17 @@ fn as_many_files_can_be_open_as_the_machine_allows() {
 }
 
 #[test]
+fn whoever_asks_where_no_cluster_is_makes_none() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in ["status", "tree"] {
+        let output = Command::new(binary()).arg(command).arg("--data-dir").arg(folder.path()).output().unwrap();
+        assert!(!output.status.success());
+        assert!(String::from_utf8_lossy(&output.stderr).contains("--data-dir"), "{}", describe(&output));
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "something was made");
+}
+
+#[test]
 fn unknown_settings_are_refused_by_name() {
     let output = Command::new(binary()).args(["server", "--set", "server.prot=1"]).output().unwrap();
     assert!(!output.status.success());

@@ -99,7 +99,14 @@ type Connection = hyper::client::conn::http1::Connection<
 type Sender = hyper::client::conn::http1::SendRequest<Full<bytes::Bytes>>;
 
 async fn connect(settings: &Settings, server: SocketAddr) -> Result<(Sender, Connection), CommandError> {
-    let pki = Pki::open(&settings.data_dir.join("pki"))?;
+    let keys = settings.data_dir.join("pki");
+    // Whoever asks makes no cluster's keys: they would be in the way of a cluster that is joined from here.
+    if !keys.join("ca.crt").exists() {
+        let why =
+            format!("{}: no server of a cluster has its data here; is --data-dir right?", settings.data_dir.display());
+        return Err(why.into());
+    }
+    let pki = Pki::open(&keys)?;
     let tls = tokio_rustls::TlsConnector::from(Arc::new(pki.client_config(&pki.admin()?)?));
     let stream = tokio::net::TcpStream::connect(server)
         .await

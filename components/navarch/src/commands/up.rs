@@ -158,9 +158,14 @@ fn print_next_steps(settings: &Settings) {
     say!("  export KUBECONFIG={}", kubeconfig.display());
     say!("  kubectl get nodes                          # {node}");
     say!("  kubectl get pods --all-namespaces");
+    let data = settings.data_dir.display().to_string();
+    let ours = |command: &str| match settings.data_dir == Settings::default().data_dir {
+        true => format!("navarch {command}"),
+        false => format!("navarch {command} --data-dir {data}"),
+    };
     if siblings::all(settings).is_ok_and(|others| !others.is_empty()) {
-        say!("  navarch status                             # the members of the control plane");
+        say!("  {:<42} # the members of the control plane", ours("status"));
     }
-    say!("  navarch tree                               # the supervised actors of this process");
-    say!("  navarch down                               # stop; data stays in {}", settings.data_dir.display());
+    say!("  {:<42} # the supervised actors of this process", ours("tree"));
+    say!("  {:<42} # stop; data stays in {data}", ours("down"));
 }
