@@ -27,6 +27,8 @@ mod tree;
 mod up;
 pub mod version;
 
+use navarch_config::Settings;
+
 use crate::cli::{Cli, Command};
 
 /// What a command fails with: shown to the user as one line.
@@ -35,6 +37,15 @@ pub type CommandError = Box<dyn std::error::Error>;
 fn write_out(text: std::fmt::Arguments<'_>) {
     use std::io::Write as _;
     let _ = std::io::stdout().lock().write_fmt(text);
+}
+
+/// What to type for a command on the cluster of these settings' folder.
+fn of_folder(settings: &Settings, command: &str) -> String {
+    if settings.data_dir == Settings::default().data_dir {
+        format!("navarch {command}")
+    } else {
+        format!("navarch {command} --data-dir {}", settings.data_dir.display())
+    }
 }
 
 /// Runs the command of a parsed command line.

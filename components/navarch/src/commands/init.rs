@@ -6,7 +6,7 @@ use navarch_auth::JoinRole;
 use navarch_config::Settings;
 
 use super::service::{self, Service};
-use super::{CommandError, server, token};
+use super::{CommandError, of_folder, server, token};
 use crate::cli::{InitArgs, Options};
 use crate::join::state::Joined;
 use crate::process::admin_kubeconfig;
@@ -39,7 +39,7 @@ pub fn run(options: &Options, args: &InitArgs) -> Result<(), CommandError> {
     say!("\nTry next:");
     say!("  export KUBECONFIG={}", kubeconfig.display());
     say!("  kubectl get nodes                          # {}", machine::host_name());
-    say!("  navarch status                             # the members of the control plane");
+    say!("  {:<42} # the members of the control plane", of_folder(&settings, "status"));
     say!("\nOn two or four more machines, for a control plane that survives the loss of one or two:");
     say!("  {}", join_command(&settings, JoinRole::Server, TTL, &url, None)?);
     say!("On every machine that is to run pods:");

@@ -13,7 +13,7 @@ use self::{
     child::{Stage, Started, log_path},
     rise::Member,
 };
-use super::{CommandError, token};
+use super::{CommandError, of_folder, token};
 use crate::cli::{Options, UpArgs};
 use crate::join::state::Joined;
 use crate::join::{self, Machine};
@@ -158,14 +158,10 @@ fn print_next_steps(settings: &Settings) {
     say!("  export KUBECONFIG={}", kubeconfig.display());
     say!("  kubectl get nodes                          # {node}");
     say!("  kubectl get pods --all-namespaces");
-    let data = settings.data_dir.display().to_string();
-    let ours = |command: &str| match settings.data_dir == Settings::default().data_dir {
-        true => format!("navarch {command}"),
-        false => format!("navarch {command} --data-dir {data}"),
-    };
+    let ours = |command| of_folder(settings, command);
     if siblings::all(settings).is_ok_and(|others| !others.is_empty()) {
         say!("  {:<42} # the members of the control plane", ours("status"));
     }
     say!("  {:<42} # the supervised actors of this process", ours("tree"));
-    say!("  {:<42} # stop; data stays in {data}", ours("down"));
+    say!("  {:<42} # stop; data stays in {}", ours("down"), settings.data_dir.display());
 }
